@@ -1,0 +1,170 @@
+//! Finding a record: by interpolation among scrambled keys, by halving elsewhere.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use zerocopy::byteorder::little_endian::{U32, U128};
+
+/// Scrambles an IPv4 address: a bijection of 32 bits whose values spread evenly, whatever ranges
+/// the addresses come from (the finaliser of MurmurHash3).
+pub(crate) fn host_key_v4(ip: Ipv4Addr) -> u32 {
+    let mut x = u32::from(ip);
+    x ^= x >> 16;
+    x = x.wrapping_mul(0x85eb_ca6b);
+    x ^= x >> 13;
+    x = x.wrapping_mul(0xc2b2_ae35);
+    x ^ (x >> 16)
+}
+
+/// Scrambles an IPv6 address: the upper half takes in the lower one, which stays as it is, so that
+/// the whole remains a bijection.
+pub(crate) fn host_key_v6(ip: Ipv6Addr) -> u128 {
+    fn mix(mut x: u64) -> u64 {
+        x ^= x >> 33;
+        x = x.wrapping_mul(0xff51_afd7_ed55_8ccd);
+        x ^= x >> 33;
+        x = x.wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+        x ^ (x >> 33)
+    }
+    let whole = u128::from(ip);
+    let low = whole as u64;
+    let high = mix((whole >> 64) as u64 ^ mix(low));
+    (u128::from(high) << 64) | u128::from(low)
+}
+
+/// A sorted, evenly spread key.
+pub(super) trait Key {
+    /// What it is compared as.
+    type Value: Copy + Ord;
+    /// Its value.
+    fn value(&self) -> Self::Value;
+    /// The upper 32 bits of a value.
+    fn top(value: Self::Value) -> u32;
+}
+
+impl Key for U32 {
+    type Value = u32;
+    fn value(&self) -> u32 {
+        self.get()
+    }
+    fn top(value: u32) -> u32 {
+        value
+    }
+}
+
+impl Key for U128 {
+    type Value = u128;
+    fn value(&self) -> u128 {
+        self.get()
+    }
+    fn top(value: u128) -> u32 {
+        (value >> 96) as u32
+    }
+}
+
+/// How many times the position is estimated from the key found there before walking.
+const ESTIMATES: usize = 2;
+/// How far to walk before falling back to halving: far more than evenly spread keys ever need.
+const WALK: usize = 24;
+
+/// Finds a key among strictly ascending ones.
+///
+/// Evenly spread keys lie about where their value says: the first estimate is off by the square
+/// root of their number, the next ones by the root of that, and a short walk does the rest. Keys
+/// that somebody chose to lie badly cost a binary search.
+#[inline]
+pub(super) fn key<K: Key>(keys: &[K], wanted: K::Value) -> Option<usize> {
+    let count = keys.len() as i64;
+    let top = i64::from(K::top(wanted));
+    // Keys are 32 bits and a section has at most 2^24 of them, so products stay within 64 bits.
+    let mut at = (top.wrapping_mul(count)) >> 32;
+    for _ in 0..ESTIMATES {
+        let seen = keys.get(at as usize)?.value();
+        if seen == wanted {
+            return Some(at as usize);
+        }
+        let off = top.wrapping_sub(i64::from(K::top(seen)));
+        at = at
+            .wrapping_add(off.wrapping_mul(count) >> 32)
+            .clamp(0, count.wrapping_sub(1));
+    }
+    let at = at as usize;
+    if keys.get(at)?.value() <= wanted {
+        let (near, far) = keys
+            .get(at..)?
+            .split_at_checked(WALK)
+            .unwrap_or((keys.get(at..)?, &[]));
+        for (step, key) in near.iter().enumerate() {
+            let seen = key.value();
+            if seen >= wanted {
+                return (seen == wanted).then(|| at.wrapping_add(step));
+            }
+        }
+        halve(far, wanted).map(|found| at.wrapping_add(WALK).wrapping_add(found))
+    } else {
+        let below = keys.get(..at)?;
+        for (step, key) in below.iter().rev().take(WALK).enumerate() {
+            let seen = key.value();
+            if seen <= wanted {
+                return (seen == wanted).then(|| at.wrapping_sub(step).wrapping_sub(1));
+            }
+        }
+        halve(below, wanted)
+    }
+}
+
+fn halve<K: Key>(keys: &[K], wanted: K::Value) -> Option<usize> {
+    keys.binary_search_by_key(&wanted, Key::value).ok()
+}
+
+/// The record with a key, among strictly ascending ones.
+#[inline]
+pub(super) fn record<T, K: Copy + Ord>(
+    records: &[T],
+    key: impl Fn(&T) -> K,
+    wanted: K,
+) -> Option<&T> {
+    let found = records
+        .binary_search_by(|each| key(each).cmp(&wanted))
+        .ok()?;
+    records.get(found)
+}
+
+/// The last record whose start is not above a position, among ascending ones.
+#[inline]
+pub(super) fn covering<T, K: Copy + Ord>(
+    records: &[T],
+    start: impl Fn(&T) -> K,
+    position: K,
+) -> Option<&T> {
+    let after = records.partition_point(|each| start(each) <= position);
+    records.get(after.checked_sub(1)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn finds_every_key_and_no_other(mut keys in prop::collection::vec(any::<u32>(), 0..400), other: u32, shift in 0u32..28) {
+            // Shifted keys crowd together, which is what interpolation is bad at.
+            keys.iter_mut().for_each(|key| *key >>= shift);
+            keys.sort_unstable();
+            keys.dedup();
+            let records: Vec<U32> = keys.iter().map(|key| (*key).into()).collect();
+            for (place, wanted) in keys.iter().enumerate() {
+                prop_assert_eq!(key(&records, *wanted), Some(place));
+            }
+            prop_assert_eq!(key(&records, other), keys.binary_search(&other).ok());
+        }
+
+        #[test]
+        fn scrambling_keeps_ipv6_addresses_apart(a: u128, b: u128, low: u64) {
+            let same_low = |x: u128| (x & !u128::from(u64::MAX)) | u128::from(low);
+            for (a, b) in [(a, b), (same_low(a), same_low(b))] {
+                prop_assert_eq!(host_key_v6(a.into()) == host_key_v6(b.into()), a == b);
+            }
+        }
+    }
+}

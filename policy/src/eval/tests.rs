@@ -1,0 +1,182 @@
+//! Small worlds judged end to end: compile, check, judge, explain.
+
+use std::net::IpAddr;
+
+use super::{Flow, Verdict};
+use crate::compile::{Options, compile_snapshot};
+use crate::model::{
+    Cluster, IpBlock, Labels, Mode, NamespaceScope, NamespacedName, NetworkPolicy, Peer, Peers,
+    Phase, Pod, PodPeer, PortMatch, PortRange, Ports, Protocol, Rule, Selector,
+};
+use crate::snapshot::Snapshot;
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+fn pod(name: &str, address: &str) -> Pod {
+    Pod {
+        id: NamespacedName::new("default", name),
+        labels: Labels::from_iter([("app", name)]),
+        node: None,
+        ips: vec![ip(address)],
+        host_network: false,
+        phase: Phase::Running,
+        created: 0,
+        ports: Vec::new(),
+    }
+}
+
+fn selector(app: &str) -> Selector {
+    Selector::new(vec![crate::model::Requirement {
+        key: "app".into(),
+        test: crate::model::Test::In(vec![app.into()]),
+    }])
+}
+
+fn tcp(port: u16) -> Ports {
+    Ports::Of(vec![PortMatch {
+        protocol: Protocol::Tcp,
+        port: PortRange::Numbers {
+            low: port,
+            high: port,
+        },
+    }])
+}
+
+fn world(rules: Vec<Rule>, mode: Mode) -> Cluster {
+    let mut cluster = Cluster::default();
+    for pod in [
+        pod("db", "10.0.0.1"),
+        pod("web", "10.0.0.2"),
+        pod("job", "10.0.0.3"),
+    ] {
+        cluster.pods.insert(pod.id.clone(), pod);
+    }
+    let policy = NetworkPolicy {
+        id: NamespacedName::new("default", "db"),
+        pod_selector: selector("db"),
+        ingress: Some(rules),
+        egress: None,
+        mode,
+    };
+    cluster.policies.insert(policy.id.clone(), policy);
+    cluster
+}
+
+fn snapshot(cluster: &Cluster) -> Snapshot {
+    let db = NamespacedName::new("default", "db");
+    Snapshot::check(compile_snapshot(cluster, &[db], &Options::default())).unwrap()
+}
+
+fn flow(source: &str, port: u16) -> Flow {
+    Flow {
+        source: ip(source),
+        destination: ip("10.0.0.1"),
+        protocol: 6,
+        port,
+    }
+}
+
+fn web_on_6379() -> Rule {
+    Rule {
+        index: 0,
+        peers: Peers::Of(vec![
+            Peer::Pods(PodPeer {
+                namespaces: NamespaceScope::Own,
+                pods: selector("web"),
+            }),
+            Peer::Block(IpBlock {
+                cidr: "172.17.0.0/16".parse().unwrap(),
+                except: vec!["172.17.1.0/24".parse().unwrap()],
+            }),
+        ]),
+        ports: tcp(6379),
+    }
+}
+
+#[test]
+fn names_the_rule_that_allows() {
+    let snapshot = snapshot(&world(vec![web_on_6379()], Mode::Enforce));
+    for source in ["10.0.0.2", "172.17.0.9", "172.17.2.0", "::ffff:172.17.0.9"] {
+        let flow = flow(source, 6379);
+        let decision = snapshot.judge(&flow);
+        assert_eq!(decision.verdict, Verdict::Allow, "{source}");
+        let told = snapshot.explain(&flow, &decision);
+        assert_eq!(told.rule.unwrap().to_string(), "default/db ingress[0]");
+        assert_eq!(told.subject.unwrap(), "default/db");
+    }
+}
+
+#[test]
+fn names_what_came_nearest_on_a_deny() {
+    let snapshot = snapshot(&world(vec![web_on_6379()], Mode::Enforce));
+    for (source, port, missed) in [
+        ("10.0.0.3", 6379, "from"),
+        ("172.17.1.9", 6379, "from"),
+        ("10.0.0.2", 80, "ports"),
+        ("10.0.0.3", 80, "from and ports"),
+    ] {
+        let flow = flow(source, port);
+        let decision = snapshot.judge(&flow);
+        assert_eq!(decision.verdict, Verdict::Deny, "{source}:{port}");
+        let told = snapshot.explain(&flow, &decision);
+        assert_eq!(told.policies, ["default/db"]);
+        assert_eq!(told.nearest.unwrap().missed, missed, "{source}:{port}");
+    }
+}
+
+#[test]
+fn a_policy_without_rules_has_no_near_miss() {
+    let snapshot = snapshot(&world(Vec::new(), Mode::Enforce));
+    let flow = flow("10.0.0.2", 6379);
+    let told = snapshot.explain(&flow, &snapshot.judge(&flow));
+    assert_eq!((told.verdict, told.nearest), ("deny", None));
+}
+
+#[test]
+fn an_audited_policy_only_objects() {
+    let snapshot = snapshot(&world(Vec::new(), Mode::Audit));
+    let flow = flow("10.0.0.2", 6379);
+    let decision = snapshot.judge(&flow);
+    assert_eq!(decision.verdict, Verdict::Allow);
+    let told = snapshot.explain(&flow, &decision);
+    assert_eq!((told.verdict, told.reason), ("would-deny", "no-rule"));
+    assert_eq!(told.policies, ["default/db"]);
+}
+
+#[test]
+fn addresses_that_the_snapshot_does_not_know_are_denied() {
+    let snapshot = snapshot(&world(Vec::new(), Mode::Enforce));
+    let decision = snapshot.judge(&Flow {
+        destination: ip("10.0.0.9"),
+        ..flow("10.0.0.2", 80)
+    });
+    assert_eq!(decision.verdict, Verdict::Deny);
+}
+
+#[test]
+fn equal_state_in_any_order_gives_equal_bytes() {
+    let cluster = world(vec![web_on_6379()], Mode::Enforce);
+    let mut ids: Vec<NamespacedName> = cluster.pods.keys().cloned().collect();
+    let bytes = compile_snapshot(&cluster, &ids, &Options::default());
+    ids.reverse();
+    ids.extend(ids.clone());
+    assert_eq!(bytes, compile_snapshot(&cluster, &ids, &Options::default()));
+}
+
+#[test]
+fn no_flipped_byte_and_no_cut_is_accepted() {
+    let bytes = snapshot(&world(vec![web_on_6379()], Mode::Enforce))
+        .bytes()
+        .to_vec();
+    for at in 0..bytes.len() {
+        let mut flipped = bytes.clone();
+        flipped[at] ^= 0x10;
+        assert!(Snapshot::check(flipped).is_err(), "flipped byte {at}");
+        assert!(
+            Snapshot::check(bytes[..at].to_vec()).is_err(),
+            "cut at {at}"
+        );
+    }
+}

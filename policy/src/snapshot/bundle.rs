@@ -1,0 +1,49 @@
+//! What goes into a snapshot, before it becomes bytes.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::compile::{Group, Options, ServiceTable};
+use crate::model::NamespacedName;
+
+/// A pod to judge for.
+#[derive(Clone, Debug)]
+pub struct SubjectEntry {
+    /// Its name.
+    pub id: NamespacedName,
+    /// The addresses that stand for it.
+    pub ips: Vec<IpAddr>,
+    /// The addresses of its node (`semantics G9`).
+    pub node_addresses: Vec<IpAddr>,
+    /// Its compiled body. Bodies that are equal are stored once.
+    pub group: Arc<Group>,
+}
+
+/// Subjects that travel together: one pod for a sidecar, all local pods for a node.
+#[derive(Clone, Debug)]
+pub struct Bundle {
+    pub(super) options: Options,
+    pub(super) services: Arc<ServiceTable>,
+    pub(super) subjects: Vec<SubjectEntry>,
+}
+
+impl Bundle {
+    /// An empty bundle. Every group that is added must have been compiled with these services.
+    pub fn new(options: Options, services: Arc<ServiceTable>) -> Self {
+        Self {
+            options,
+            services,
+            subjects: Vec::new(),
+        }
+    }
+
+    /// The services that groups are compiled with.
+    pub fn services(&self) -> &ServiceTable {
+        &self.services
+    }
+
+    /// Adds a subject.
+    pub fn add(&mut self, subject: SubjectEntry) {
+        self.subjects.push(subject);
+    }
+}
