@@ -1,0 +1,68 @@
+# Sidewall: build, test, show. `make help` lists what there is.
+
+CARGO        ?= cargo
+CARGO_DENY   := 0.20.2
+TOOLS        := $(CURDIR)/.tools
+TARGET_DIR   := $(or $(CARGO_TARGET_DIR),target)
+WASM_TARGET  := wasm32-unknown-unknown
+
+.DEFAULT_GOAL := help
+.PHONY: help setup system-packages wasm-target envoy build filter test lint fmt fmt-check clippy \
+        clippy-wasm docs deny demo bench clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: system-packages wasm-target envoy ## Install what building and running needs
+
+system-packages:
+	@scripts/system-packages.sh
+
+wasm-target:
+	@scripts/wasm-target.sh $(WASM_TARGET)
+
+envoy: ## Fetch the pinned Envoy into .tools
+	@envoy/fetch-envoy.sh
+
+build: ## Build the sidewall command and the lab
+	$(CARGO) build --workspace --exclude sidewall-filter --bins
+
+filter: wasm-target ## Build the filter for Envoy
+	$(CARGO) build -p sidewall-filter --profile wasm --target $(WASM_TARGET)
+	@ls -l $(TARGET_DIR)/$(WASM_TARGET)/wasm/sidewall_filter.wasm
+
+test: setup filter build ## Set up and run every test
+	SIDEWALL_REQUIRE_NETNS=1 $(CARGO) test --workspace
+
+lint: fmt-check clippy clippy-wasm docs deny ## Formatting, clippy for both targets, docs, licences
+
+fmt: ## Format all code
+	$(CARGO) fmt --all
+
+fmt-check:
+	$(CARGO) fmt --all --check
+
+clippy:
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+
+clippy-wasm: wasm-target
+	$(CARGO) clippy -p sidewall-filter --target $(WASM_TARGET) -- -D warnings
+
+docs:
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps
+
+deny: $(TOOLS)/bin/cargo-deny
+	$(TOOLS)/bin/cargo-deny --all-features check bans licenses sources
+
+$(TOOLS)/bin/cargo-deny:
+	$(CARGO) install cargo-deny --version $(CARGO_DENY) --locked --root $(TOOLS)
+
+demo: setup filter build ## Set up and watch policies decide connections in a lab
+	$(CARGO) run -q -p sidewall-host-tests --bin demo
+
+bench: setup filter ## Measure; prints ratios and medians
+	scripts/bench.sh
+
+clean: ## Remove build output and fetched tools
+	$(CARGO) clean
+	rm -rf $(TOOLS)
