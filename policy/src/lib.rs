@@ -18,5 +18,6 @@ pub mod admit;
 pub mod compile;
 pub mod eval;
 pub mod model;
+pub mod reference;
 pub mod snapshot;
 pub mod spec;

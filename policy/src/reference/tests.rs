@@ -1,0 +1,1 @@
+//! Rows of `semantics 1F` to `1I` that need no packets.
