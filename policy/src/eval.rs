@@ -14,7 +14,7 @@ mod table;
 mod tests;
 
 pub use explain::{Explanation, NearMiss, RuleName};
-pub(crate) use search::{host_key_v4, host_key_v6};
+pub(crate) use search::{Fences, host_key_v4, host_key_v6};
 
 use crate::compile::Family;
 use crate::model::Direction;

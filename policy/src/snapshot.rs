@@ -1,10 +1,10 @@
 //! The compiled form that travels: one binary blob, a bundle of subjects.
 //!
 //! ```text
-//!  0        8    10   12       16       24                    208
+//!  0        8    10   12       16       24                    216
 //!  ┌────────┬────┬────┬────────┬────────┬─────────────────────┬──────────────────────────────┐
 //!  │ magic  │ver │flag│ length │  hash  │ section table       │ sections, back to back       │
-//!  │SIDEWALL│ u16│u16 │  u32   │  u64   │ 23 × (offset, len)  │ arrays of fixed-size records │
+//!  │SIDEWALL│ u16│u16 │  u32   │  u64   │ 24 × (offset, len)  │ arrays of fixed-size records │
 //!  └────────┴────┴────┴────────┴────────┴─────────────────────┴──────────────────────────────┘
 //!
 //!  subjects_v4/v6 ─▶ subjects ─┬▶ nodes ─▶ node_addresses        (own node, always allowed)
@@ -12,7 +12,7 @@
 //!                              └▶ groups ─▶ tables ─┬▶ policy_refs ─▶ policies ─▶ text
 //!                                                   ├▶ table_rules ─▶ rules ─▶ policies
 //!                                                   ├▶ hosts_v4/v6 + host_classes ─▶ classes
-//!                                                   ├▶ ranges_v4/v6 ────────────────▶ classes ─▶ entries
+//!                                                   ├▶ ranges_v4/v6 + range_classes ▶ classes ─▶ entries
 //!                                                   └▶ service_verdicts, one for each service_ports
 //! ```
 //!
@@ -76,8 +76,9 @@ impl Snapshot {
     /// Says what is wrong and where; the caller keeps the snapshot it had.
     pub fn check(bytes: Vec<u8>) -> Result<Self, SnapshotError> {
         let checked = Checked::try_new(bytes, |bytes| {
-            let view = View::open(bytes)?;
+            let mut view = View::open(bytes)?;
             check::check(&view)?;
+            view.index();
             Ok(view)
         })?;
         Ok(Self { checked })

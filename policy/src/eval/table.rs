@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use super::{Flow, Reason, Verdict, mapped, search};
 use crate::compile::protocol_code;
 use crate::model::Direction;
-use crate::snapshot::layout::{Entry, NONE, Subject};
+use crate::snapshot::layout::{Entry, NONE, Subject, Table};
 use crate::snapshot::{TableView, View, slice};
 
 type Judged = (Verdict, Reason);
@@ -69,9 +69,9 @@ impl View<'_> {
                 .and_then(|keys| search::key(keys, search::host_key_v4(v4)))
                 .and_then(|host| self.host_class(record, host))
                 .or_else(|| {
-                    let ranges = slice(self.ranges_v4, record.ranges_v4)?;
-                    search::covering(ranges, |r| r.start.get(), u32::from(v4))
-                        .map(|r| r.class.get())
+                    let starts = slice(self.ranges_v4, record.ranges_v4)?;
+                    let range = table.fences.v4.covering(starts, u32::from(v4))?;
+                    self.range_class(record, range)
                 }),
             IpAddr::V6(v6) => slice(self.hosts_v6, record.hosts_v6)
                 .and_then(|keys| search::key(keys, search::host_key_v6(v6)))
@@ -80,12 +80,20 @@ impl View<'_> {
                     self.host_class(record, host.checked_add(before)?)
                 })
                 .or_else(|| {
-                    let ranges = slice(self.ranges_v6, record.ranges_v6)?;
-                    search::covering(ranges, |r| r.start.get(), u128::from(v6))
-                        .map(|r| r.class.get())
+                    let starts = slice(self.ranges_v6, record.ranges_v6)?;
+                    let range = table.fences.v6.covering(starts, u128::from(v6))?;
+                    let before = record.ranges_v4.count.get() as usize;
+                    self.range_class(record, range.checked_add(before)?)
                 }),
         };
         class.unwrap_or_default()
+    }
+
+    /// The class of a table's range, counted over its IPv4 ranges and then its IPv6 ones.
+    #[inline]
+    fn range_class(&self, table: &Table, range: usize) -> Option<u32> {
+        let place = range.checked_add(table.range_classes.get() as usize)?;
+        self.range_classes.get(place).map(|class| class.get())
     }
 
     /// The entries of a class of a table.

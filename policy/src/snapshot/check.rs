@@ -214,15 +214,23 @@ fn check_hosts(view: &View<'_>, table: &Table, known: impl Fn(u32) -> bool) -> C
 
 fn check_ranges(view: &View<'_>, table: &Table, known: impl Fn(u32) -> bool) -> Checked {
     const ORDER: &str = "starts are not strictly ascending";
-    const CLASS: &str = "unknown class";
     let v4 = span(view.ranges_v4, table.ranges_v4, "tables", "ranges outside")?;
     let v6 = span(view.ranges_v6, table.ranges_v6, "tables", "ranges outside")?;
-    require(ascending(v4, |range| range.start.get()), "ranges_v4", ORDER)?;
-    require(ascending(v6, |range| range.start.get()), "ranges_v6", ORDER)?;
-    let v4_known = v4.iter().all(|range| known(range.class.get()));
-    require(v4_known, "ranges_v4", CLASS)?;
-    let v6_known = v6.iter().all(|range| known(range.class.get()));
-    require(v6_known, "ranges_v6", CLASS)
+    require(ascending(v4, |start| start.get()), "ranges_v4", ORDER)?;
+    require(ascending(v6, |start| start.get()), "ranges_v6", ORDER)?;
+    let all = Span {
+        start: table.range_classes,
+        count: U32::new(
+            table
+                .ranges_v4
+                .count
+                .get()
+                .saturating_add(table.ranges_v6.count.get()),
+        ),
+    };
+    let classes = span(view.range_classes, all, "tables", "range classes outside")?;
+    let all_known = classes.iter().all(|class| known(class.get()));
+    require(all_known, "range_classes", "unknown class")
 }
 
 fn check_class(view: &View<'_>, class: Span) -> Checked {

@@ -10,8 +10,8 @@ use zerocopy::byteorder::little_endian::{U32, U128};
 use super::bundle::{Bundle, SubjectEntry};
 use super::layout::{
     Backing, Entry, FLAG_ENFORCE_OWN_NODE_EGRESS, FLAG_NODE_PLANE, Group, Header, MAGIC, NONE,
-    NodePort, Policy, RangeV4, RangeV6, Rule, Section, ServiceAddress, ServicePort, ServiceVerdict,
-    Span, Subject, SubjectV4, SubjectV6, Table, TableRule, Text, VERSION,
+    NodePort, Policy, Rule, Section, ServiceAddress, ServicePort, ServiceVerdict, Span, Subject,
+    SubjectV4, SubjectV6, Table, TableRule, Text, VERSION,
 };
 use super::view::{BODY, SECTION_COUNT, hash};
 use crate::compile;
@@ -53,8 +53,9 @@ struct Writer {
     hosts_v4: Vec<U32>,
     hosts_v6: Vec<U128>,
     host_classes: Vec<u8>,
-    ranges_v4: Vec<RangeV4>,
-    ranges_v6: Vec<RangeV6>,
+    ranges_v4: Vec<U32>,
+    ranges_v6: Vec<U128>,
+    range_classes: Vec<U32>,
     service_ports: Vec<ServicePort>,
     service_addresses: Vec<ServiceAddress>,
     node_ports: Vec<NodePort>,
@@ -336,18 +337,24 @@ impl Writer {
             host_classes: host_classes.into(),
             ranges_v4: append(
                 &mut self.ranges_v4,
-                table.ranges_v4.iter().map(|(start, class)| RangeV4 {
-                    start: (*start as u32).into(),
-                    class: (*class).into(),
-                }),
+                table
+                    .ranges_v4
+                    .iter()
+                    .map(|(start, _)| (*start as u32).into()),
             ),
             ranges_v6: append(
                 &mut self.ranges_v6,
-                table.ranges_v6.iter().map(|(start, class)| RangeV6 {
-                    start: (*start).into(),
-                    class: (*class).into(),
-                }),
+                table.ranges_v6.iter().map(|(start, _)| (*start).into()),
             ),
+            range_classes: append(
+                &mut self.range_classes,
+                table
+                    .ranges_v4
+                    .iter()
+                    .chain(&table.ranges_v6)
+                    .map(|(_, class)| (*class).into()),
+            )
+            .start,
             services: append(
                 &mut self.service_verdicts,
                 services
@@ -422,6 +429,7 @@ impl Writer {
             self.host_classes.as_bytes(),
             self.ranges_v4.as_bytes(),
             self.ranges_v6.as_bytes(),
+            self.range_classes.as_bytes(),
             self.service_ports.as_bytes(),
             self.service_addresses.as_bytes(),
             self.node_ports.as_bytes(),

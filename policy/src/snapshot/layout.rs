@@ -129,10 +129,12 @@ records! {
         hosts_v6: Span,
         /// First byte in `host_classes`: classes of the IPv4 hosts, then of the IPv6 ones.
         host_classes: U32,
-        /// A span of `ranges_v4`.
+        /// A span of `ranges_v4`: each range goes on until the next one starts.
         ranges_v4: Span,
         /// A span of `ranges_v6`.
         ranges_v6: Span,
+        /// First of `range_classes`: classes of the IPv4 ranges, then of the IPv6 ones.
+        range_classes: U32,
         /// A span of `service_verdicts`: none, or one for each of `service_ports`.
         services: Span,
     }
@@ -167,20 +169,6 @@ records! {
         high: U16,
         /// Index of the rule that is named.
         rule: U32,
-    }
-    /// From this IPv4 address on, until the next record, this class; sorted by address.
-    RangeV4 {
-        /// As a number.
-        start: U32,
-        /// A class of the table.
-        class: U32,
-    }
-    /// From this IPv6 address on, until the next record, this class; sorted by address.
-    RangeV6 {
-        /// As a number.
-        start: U128,
-        /// A class of the table.
-        class: U32,
     }
     /// A port of a service, in one family.
     ServicePort {

@@ -5,10 +5,11 @@ use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 
 use super::error::SnapshotError;
 use super::layout::{
-    Backing, Entry, Group, Header, KNOWN_FLAGS, MAGIC, MAX_LENGTH, NodePort, Policy, RangeV4,
-    RangeV6, Rule, Section, ServiceAddress, ServicePort, ServiceVerdict, Span, Subject, SubjectV4,
-    SubjectV6, Table, TableRule, Text, VERSION,
+    Backing, Entry, Group, Header, KNOWN_FLAGS, MAGIC, MAX_LENGTH, NodePort, Policy, Rule, Section,
+    ServiceAddress, ServicePort, ServiceVerdict, Span, Subject, SubjectV4, SubjectV6, Table,
+    TableRule, Text, VERSION,
 };
+use crate::eval::Fences;
 
 self_cell::self_cell!(
     /// Bytes together with the view into them.
@@ -33,6 +34,8 @@ macro_rules! sections {
             pub(crate) flags: u16,
             $(pub(crate) $name: &'a [$record],)*
             text: &'a str,
+            /// For each table, fences over its ranges.
+            fences: Vec<RangeFences>,
         }
 
         impl<'a> View<'a> {
@@ -41,7 +44,7 @@ macro_rules! sections {
                 let (header, mut cursor) = open_header(bytes)?;
                 $(let $name = cursor.next(stringify!($name))?;)*
                 let text = cursor.text()?;
-                Ok(Self { hash: header.hash.get(), flags: header.flags.get(), $($name,)* text })
+                Ok(Self { hash: header.hash.get(), flags: header.flags.get(), $($name,)* text, fences: Vec::new() })
             }
         }
     };
@@ -64,8 +67,9 @@ sections! {
     hosts_v4: U32,
     hosts_v6: U128,
     host_classes: u8,
-    ranges_v4: RangeV4,
-    ranges_v6: RangeV6,
+    ranges_v4: U32,
+    ranges_v6: U128,
+    range_classes: U32,
     service_ports: ServicePort,
     service_addresses: ServiceAddress,
     node_ports: NodePort,
@@ -201,6 +205,18 @@ impl<'a> View<'a> {
         [self.text(namespace), self.text(name)].join("/")
     }
 
+    /// Builds what makes evaluation fast. Called once, when the contents are known to be good.
+    pub(super) fn index(&mut self) {
+        self.fences = self
+            .tables
+            .iter()
+            .map(|table| RangeFences {
+                v4: Fences::over(slice(self.ranges_v4, table.ranges_v4).unwrap_or_default()),
+                v6: Fences::over(slice(self.ranges_v6, table.ranges_v6).unwrap_or_default()),
+            })
+            .collect();
+    }
+
     /// The class of a table's host, counted over its IPv4 hosts and then its IPv6 ones.
     #[inline]
     pub(crate) fn host_class(&self, table: &Table, host: usize) -> Option<u32> {
@@ -218,20 +234,28 @@ impl<'a> View<'a> {
 
     /// A table with its own records as slices; `None` for an index that `check` excludes.
     #[inline]
-    pub(crate) fn table(&self, index: u32) -> Option<TableView<'a>> {
+    pub(crate) fn table(&self, index: u32) -> Option<TableView<'_>> {
         let table = self.tables.get(index as usize)?;
         Some(TableView {
             table,
             classes: slice(self.classes, table.classes)?,
+            fences: self.fences.get(index as usize)?,
         })
     }
 }
 
-/// A table and its port classes.
+/// A table, its port classes and what finds its ranges.
 #[derive(Clone, Copy)]
 pub(crate) struct TableView<'a> {
     pub(crate) table: &'a Table,
     pub(crate) classes: &'a [Span],
+    pub(crate) fences: &'a RangeFences,
+}
+
+/// Fences over the ranges of a table.
+pub(crate) struct RangeFences {
+    pub(crate) v4: Fences<u32>,
+    pub(crate) v6: Fences<u128>,
 }
 
 /// The records of a span; `None` when it does not lie inside.
