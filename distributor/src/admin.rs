@@ -1,0 +1,89 @@
+//! The admin port: what an operator, a probe and a scraper may know. Read-only.
+//!
+//! | path       | answer |
+//! |------------|--------|
+//! | `/healthz` | 200 while the process serves |
+//! | `/readyz`  | 200 once every source has synced; until then 503 and what is waited for |
+//! | `/metrics` | OpenMetrics text |
+//! | `/status`  | [`Status`] as JSON |
+//!
+//! It has no say in anything: it sees the same [`SnapshotSource`] as the xDS server.
+
+mod scrape;
+mod status;
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use axum::{Json, Router};
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::problem::Problem;
+use crate::snapshots::SnapshotSource;
+use crate::xds::Clients;
+
+pub use status::{PodState, PodStatus, Refusal, Status, Timed, Wanted};
+
+/// What the pages are made from.
+#[derive(Clone)]
+pub struct Admin {
+    /// The snapshots that pods should have.
+    pub source: Arc<dyn SnapshotSource>,
+    /// Those that they have.
+    pub clients: Clients,
+    /// What is wrong with the objects at the moment.
+    pub problems: watch::Receiver<Arc<Vec<Problem>>>,
+    /// The counters.
+    pub registry: Arc<Registry>,
+}
+
+impl Admin {
+    /// Serves until `shutdown` is cancelled, then until the requests at hand are answered.
+    ///
+    /// # Errors
+    /// When the listener fails.
+    pub async fn run(self, listener: TcpListener, shutdown: CancellationToken) -> std::io::Result<()> {
+        let router = Router::new()
+            .route("/healthz", get(|| async { "alive\n" }))
+            .route("/readyz", get(ready))
+            .route("/metrics", get(metrics))
+            .route("/status", get(status))
+            .with_state(self);
+        axum::serve(listener, router)
+            .with_graceful_shutdown(shutdown.cancelled_owned())
+            .await
+    }
+
+    fn status(&self) -> Status {
+        Status::collect(&*self.source, &self.clients, &self.problems.borrow())
+    }
+}
+
+async fn ready(State(admin): State<Admin>) -> impl IntoResponse {
+    if admin.source.is_synced() {
+        (StatusCode::OK, "ready\n")
+    } else {
+        let waiting = "not ready: the source has not been read completely yet, so no snapshot is served\n";
+        (StatusCode::SERVICE_UNAVAILABLE, waiting)
+    }
+}
+
+async fn status(State(admin): State<Admin>) -> Json<Status> {
+    Json(admin.status())
+}
+
+async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
+    match scrape::text(&admin.registry, &admin.status()) {
+        Ok(text) => Ok(([(header::CONTENT_TYPE, scrape::CONTENT_TYPE)], text)),
+        Err(error) => Err((StatusCode::INTERNAL_SERVER_ERROR, format!("cannot encode the metrics: {error}\n"))),
+    }
+}
+
+#[cfg(test)]
+mod tests;

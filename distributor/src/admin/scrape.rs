@@ -1,0 +1,81 @@
+//! `/metrics`: the counters of the process, and gauges that are read off the state at each scrape.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use prometheus_client::encoding::text::{encode_eof, encode_registry};
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+use super::status::{PodState, Status};
+use crate::metrics::PREFIX;
+
+/// The content type of OpenMetrics text.
+pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+type Labelled = Family<[(&'static str, String); 1], Gauge>;
+
+/// One scrape.
+pub(super) fn text(counters: &Registry, status: &Status) -> Result<String, fmt::Error> {
+    let mut text = String::new();
+    encode_registry(&mut text, counters)?;
+    encode_registry(&mut text, &gauges(status))?;
+    encode_eof(&mut text)?;
+    Ok(text)
+}
+
+/// A registry of its own for each scrape, so that a kind of problem that was mended disappears.
+fn gauges(status: &Status) -> Registry {
+    let mut registry = Registry::with_prefix(PREFIX);
+    let synced = Gauge::<i64>::default();
+    synced.set(status.synced.into());
+    registry.register("synced", "Whether every source has been read completely", synced);
+
+    let pods = Labelled::default();
+    for state in PodState::ALL {
+        let count = status.pods.iter().filter(|pod| pod.state == state).count();
+        gauge(&pods, "state", state.as_str(), count);
+    }
+    registry.register("pods", "Pods by how far their snapshot has come, as in /status", pods);
+
+    let wanted = status.pods.iter().filter_map(|pod| pod.wanted.as_ref());
+    let (mut snapshots, mut bytes) = (0, 0);
+    for wanted in wanted {
+        snapshots += 1;
+        bytes += wanted.bytes;
+    }
+    let published = Gauge::<i64>::default();
+    published.set(as_value(snapshots));
+    registry.register("snapshots", "Pods that have a snapshot", published);
+    let size = Gauge::<i64>::default();
+    size.set(as_value(bytes));
+    registry.register("snapshots_bytes", "Size of the snapshots of all pods together", size);
+
+    let problems = Labelled::default();
+    let mut kinds: BTreeMap<&str, usize> = BTreeMap::new();
+    for problem in &status.problems {
+        *kinds.entry(kind(&problem.object)).or_default() += 1;
+    }
+    for (name, count) in kinds {
+        gauge(&problems, "kind", name, count);
+    }
+    registry.register("problems", "Objects, or parts of them, that were refused; see /status", problems);
+    registry
+}
+
+fn gauge(family: &Labelled, label: &'static str, value: &str, count: usize) {
+    family.get_or_create(&[(label, value.to_owned())]).set(as_value(count));
+}
+
+fn as_value(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+/// `NetworkPolicy` of `NetworkPolicy default/db`; whatever is not named so is a file.
+fn kind(object: &str) -> &str {
+    match object.split_once(' ') {
+        Some((kind, _)) if kind.bytes().all(|byte| byte.is_ascii_alphabetic()) => kind,
+        _ => "file",
+    }
+}

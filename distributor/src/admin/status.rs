@@ -1,0 +1,214 @@
+//! `/status`: what every pod should run, and what it runs. Its field names are a promise.
+
+use std::collections::BTreeMap;
+use std::time::SystemTime;
+
+use jiff::Timestamp;
+use serde::{Serialize, Serializer};
+use sidewall_policy::model::NamespacedName;
+use sidewall_policy::snapshot::Revision;
+
+use crate::problem::Problem;
+use crate::snapshots::{Published, SnapshotSource};
+use crate::xds::{Client, Clients, Refused, Refuser, Stamped};
+
+/// The whole answer. Times are RFC 3339 in UTC, revisions 16 hexadecimal digits; what is not known is `null`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Status {
+    /// The version of this distributor.
+    pub version: &'static str,
+    /// Whether every source has been read completely. Nothing is published before.
+    pub synced: bool,
+    /// Every pod that has a snapshot, or is or was connected; sorted by name.
+    pub pods: Vec<PodStatus>,
+    /// What is wrong with the objects.
+    pub problems: Vec<Problem>,
+}
+
+/// One pod.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PodStatus {
+    /// `namespace/name`.
+    #[serde(serialize_with = "display")]
+    pub pod: NamespacedName,
+    /// All of the below in one word.
+    pub state: PodState,
+    /// The snapshot that it should run.
+    pub wanted: Option<Wanted>,
+    /// The last snapshot sent on its latest stream.
+    pub sent: Option<Timed>,
+    /// The last snapshot it acknowledged, or had in force when it reconnected.
+    pub applied: Option<Timed>,
+    /// The last snapshot refused, if none has been acknowledged since.
+    pub refused: Option<Refusal>,
+    /// How many streams it has open: one, and for a moment two while an Envoy restarts hot.
+    pub streams: usize,
+    /// Since when it is connected; or, without a stream, since when it is not.
+    #[serde(serialize_with = "optional_time")]
+    pub since: Option<SystemTime>,
+    /// The other end of its latest stream.
+    pub peer: Option<String>,
+}
+
+/// Whether a pod enforces what it should.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PodState {
+    /// Connected, and the wanted snapshot is acknowledged.
+    Applied,
+    /// Connected, and the wanted snapshot is on its way.
+    Pending,
+    /// Connected, and the wanted snapshot was refused: it runs an older one, or none and is closed.
+    Refused,
+    /// Connected, but no such pod is known: it keeps what it has, or is closed.
+    Unknown,
+    /// Was connected, and keeps what it applied last.
+    Disconnected,
+    /// Has a snapshot and has never connected to this replica: perhaps it has no sidecar.
+    Absent,
+}
+
+impl PodState {
+    /// All of them, in the order of the documentation.
+    pub const ALL: [Self; 6] =
+        [Self::Applied, Self::Pending, Self::Refused, Self::Unknown, Self::Disconnected, Self::Absent];
+
+    /// As in JSON and in metric labels.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Applied => "applied",
+            Self::Pending => "pending",
+            Self::Refused => "refused",
+            Self::Unknown => "unknown",
+            Self::Disconnected => "disconnected",
+            Self::Absent => "absent",
+        }
+    }
+}
+
+/// The snapshot that a pod should run.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Wanted {
+    /// Which one.
+    #[serde(serialize_with = "display")]
+    pub revision: Revision,
+    /// Since when.
+    #[serde(serialize_with = "time")]
+    pub since: SystemTime,
+    /// Its size in bytes.
+    pub bytes: usize,
+}
+
+/// A snapshot and the time at which something happened to it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Timed {
+    /// Which one.
+    #[serde(serialize_with = "display")]
+    pub revision: Revision,
+    /// When.
+    #[serde(serialize_with = "time")]
+    pub at: SystemTime,
+}
+
+/// A snapshot that did not come into force.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Refusal {
+    /// Which one.
+    #[serde(serialize_with = "display")]
+    pub revision: Revision,
+    /// When.
+    #[serde(serialize_with = "time")]
+    pub at: SystemTime,
+    /// `envoy` (a NACK) or `distributor` (not sent).
+    pub by: Refuser,
+    /// In the words of who refused it.
+    pub reason: String,
+}
+
+impl Status {
+    /// Puts together what is wanted and what is known of the clients.
+    pub fn collect(source: &dyn SnapshotSource, clients: &Clients, problems: &[Problem]) -> Self {
+        let mut pods: BTreeMap<NamespacedName, (Option<Published>, Client)> = BTreeMap::new();
+        for (name, published) in source.published() {
+            pods.entry(name).or_default().0 = Some(published);
+        }
+        for (name, client) in clients.all() {
+            pods.entry(name).or_default().1 = client;
+        }
+        let pod = |(name, (published, client)): (_, (Option<Published>, Client))| {
+            PodStatus::new(name, published.as_ref(), &client)
+        };
+        Self {
+            version: env!("CARGO_PKG_VERSION"),
+            synced: source.is_synced(),
+            pods: pods.into_iter().map(pod).collect(),
+            problems: problems.to_vec(),
+        }
+    }
+}
+
+impl PodStatus {
+    fn new(pod: NamespacedName, published: Option<&Published>, client: &Client) -> Self {
+        let latest = client.latest();
+        Self {
+            pod,
+            state: state(published, client),
+            wanted: published.map(|published| Wanted {
+                revision: published.revision,
+                since: published.published_at,
+                bytes: published.bytes.len(),
+            }),
+            sent: latest.and_then(|stream| stream.sent).map(Timed::from),
+            applied: latest.and_then(|stream| stream.acked).map(Timed::from),
+            refused: latest.and_then(|stream| stream.refused.clone()).map(Refusal::from),
+            streams: client.open.len(),
+            since: latest.map(|stream| stream.disconnected_at.unwrap_or(stream.connected_at)),
+            peer: latest.and_then(|stream| stream.peer).map(|peer| peer.to_string()),
+        }
+    }
+}
+
+fn state(published: Option<&Published>, client: &Client) -> PodState {
+    let Some(stream) = client.open.last() else {
+        return if client.closed.is_some() { PodState::Disconnected } else { PodState::Absent };
+    };
+    let Some(Published { revision: wanted, .. }) = published else {
+        return PodState::Unknown;
+    };
+    if stream.acked.is_some_and(|acked| acked.revision == *wanted) {
+        PodState::Applied
+    } else if stream.refused.as_ref().is_some_and(|refused| refused.revision == *wanted) {
+        PodState::Refused
+    } else {
+        PodState::Pending
+    }
+}
+
+impl From<Stamped> for Timed {
+    fn from(Stamped { revision, at }: Stamped) -> Self {
+        Self { revision, at }
+    }
+}
+
+impl From<Refused> for Refusal {
+    fn from(Refused { revision, at, by, reason }: Refused) -> Self {
+        Self { revision, at, by, reason }
+    }
+}
+
+fn display<T: std::fmt::Display, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(value)
+}
+
+fn time<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
+    let time = Timestamp::try_from(*time).map_err(serde::ser::Error::custom)?;
+    serializer.collect_str(&format_args!("{time:.3}"))
+}
+
+#[expect(clippy::ref_option, reason = "serde passes a reference to the field")]
+fn optional_time<S: Serializer>(optional: &Option<SystemTime>, serializer: S) -> Result<S::Ok, S::Error> {
+    match optional {
+        Some(value) => time(value, serializer),
+        None => serializer.serialize_none(),
+    }
+}

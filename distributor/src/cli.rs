@@ -1,0 +1,83 @@
+//! The command line: which subcommands there are, and how they log.
+
+use std::io;
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand, ValueEnum};
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::EnvFilter;
+
+use crate::serve;
+
+/// Kubernetes NetworkPolicy, enforced where the traffic is.
+#[derive(Debug, Parser)]
+#[command(name = "sidewall", version)]
+pub struct Cli {
+    /// How to log to standard error; what to log is RUST_LOG's to say (default: info)
+    #[arg(long, global = true, value_enum, default_value_t)]
+    log_format: LogFormat,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Compile policies and serve each Envoy its pod's snapshot
+    Serve(serve::Args),
+}
+
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+enum LogFormat {
+    /// Lines for people
+    #[default]
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+impl Cli {
+    /// Runs the subcommand to its end.
+    ///
+    /// # Errors
+    /// Whatever the subcommand could not do, in one line that says what to change.
+    pub fn run(self) -> anyhow::Result<()> {
+        let Self { log_format, command } = self;
+        log_format.start()?;
+        match command {
+            Command::Serve(args) => tokio::runtime::Builder::new_multi_thread()
+                .enable_all()
+                .build()
+                .context("cannot start the async runtime")?
+                .block_on(args.run())?,
+        }
+        Ok(())
+    }
+}
+
+impl LogFormat {
+    fn start(self) -> anyhow::Result<()> {
+        let filter = EnvFilter::builder()
+            .with_default_directive(LevelFilter::INFO.into())
+            .from_env()
+            .context("RUST_LOG is not a list of filters such as info,sidewall_distributor=debug")?;
+        let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+        match self {
+            Self::Text => lines.init(),
+            Self::Json => lines.json().init(),
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,80 @@
+//! `sidewall serve`: sources, publisher, xDS server and admin port, wired together.
+
+mod listen;
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::admin::Admin;
+use crate::problem::Problem;
+use crate::snapshots::SnapshotSource;
+use crate::xds::{self, Clients, PlaintextIdentity};
+use crate::metrics;
+
+pub use listen::{Listen, ListenError, Listeners};
+
+/// How long clients may take to hang up after they were told that this server stops. Kubernetes
+/// kills after 30 seconds; an Envoy that is cut off just connects again.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// Why serving ended.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A listener could not be had.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The signal handlers could not be installed.
+    #[error("cannot listen for SIGTERM and SIGINT: {0}")]
+    Signals(#[source] io::Error),
+    /// The xDS server failed.
+    #[error(transparent)]
+    Xds(#[from] xds::ServeError),
+    /// The admin server failed.
+    #[error("the admin server failed: {0}")]
+    Admin(#[source] io::Error),
+}
+
+/// Serves what `source` publishes on both listeners, until `shutdown` is cancelled and the clients
+/// have gone or [`DRAIN`] is over.
+///
+/// # Errors
+/// When one of the servers fails; the other one is shut down then, too.
+pub async fn serve(
+    listeners: Listeners,
+    source: Arc<dyn SnapshotSource>,
+    problems: watch::Receiver<Arc<Vec<Problem>>>,
+    shutdown: CancellationToken,
+) -> Result<(), Error> {
+    let Listeners { xds, admin } = listeners;
+    let (registry, counters) = metrics::registry();
+    let clients = Clients::default();
+    let server = xds::Server::new(
+        Arc::clone(&source),
+        Arc::new(PlaintextIdentity),
+        clients.clone(),
+        counters,
+        shutdown.clone(),
+    );
+    let pages = Admin { source, clients, problems, registry: Arc::new(registry) };
+
+    let xds = async { server.run(xds).await.map_err(Error::from) };
+    let admin = async { pages.run(admin, shutdown.clone()).await.map_err(Error::Admin) };
+    let drained = async {
+        shutdown.cancelled().await;
+        tokio::time::sleep(DRAIN).await;
+    };
+    tokio::select! {
+        ended = async { tokio::try_join!(xds, admin) } => {
+            shutdown.cancel();
+            ended?;
+            info!("every client has hung up");
+        }
+        () = drained => warn!("some clients have not hung up within {DRAIN:?}; closing their connections"),
+    }
+    Ok(())
+}

@@ -1,0 +1,27 @@
+//! The xDS server: delta ECDS, one resource for each pod.
+//!
+//! ```text
+//!  SnapshotSource ─▶ resource ─┐
+//!                              ├▶ service (a task a stream) ─▶ wire
+//!  request ────────▶ session ──┘        │
+//!             identity: who is it?      └▶ clients: who runs what
+//! ```
+//!
+//! The only module that names tonic or Envoy's types. It sees compiled policy through
+//! [`crate::snapshots::SnapshotSource`] alone, and never decides what a pod may do or who a client is.
+
+mod clients;
+mod identity;
+mod resource;
+mod server;
+mod service;
+mod session;
+
+pub use clients::{Client, Clients, Refused, Refuser, Stamped, Stream};
+pub use identity::{Authenticator, Caller, PlaintextIdentity, Refusal};
+pub use resource::Withheld;
+pub use server::{ServeError, Server};
+pub use session::RESOURCE_NAME;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,292 @@
+//! Who is connected and what they run: plain data that the streams write and `/status` reads.
+//!
+//! What a pod *should* run is not kept here: that is the [`SnapshotSource`]'s to say.
+//!
+//! [`SnapshotSource`]: crate::snapshots::SnapshotSource
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use sidewall_policy::model::NamespacedName;
+use sidewall_policy::snapshot::Revision;
+
+/// How many pods without a stream are remembered; the longest gone is forgotten first. Pods come
+/// and go for as long as this process lives, and in plain text anybody can claim any name.
+const MAX_GONE: usize = 10_000;
+
+/// A revision and when something happened to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamped {
+    /// Which revision.
+    pub revision: Revision,
+    /// When it was sent, or acknowledged.
+    pub at: SystemTime,
+}
+
+/// A snapshot that did not come into force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// Which revision.
+    pub revision: Revision,
+    /// When it was refused.
+    pub at: SystemTime,
+    /// Who refused it.
+    pub by: Refuser,
+    /// The reason given.
+    pub reason: String,
+}
+
+/// Who refused a snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Refuser {
+    /// The Envoy, with a NACK.
+    Envoy,
+    /// This distributor, before sending it.
+    Distributor,
+}
+
+/// One stream, open or closed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stream {
+    /// The other end.
+    pub peer: Option<SocketAddr>,
+    /// When it identified itself.
+    pub connected_at: SystemTime,
+    /// When it ended, if it has.
+    pub disconnected_at: Option<SystemTime>,
+    /// The last snapshot sent.
+    pub sent: Option<Stamped>,
+    /// The last snapshot the client acknowledged, or brought along when it connected.
+    pub acked: Option<Stamped>,
+    /// The last snapshot refused, if none has been acknowledged since.
+    pub refused: Option<Refused>,
+}
+
+/// The streams of one pod.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Client {
+    /// Its open streams, oldest first. More than one for a moment while an Envoy restarts hot.
+    pub open: Vec<Stream>,
+    /// The last one that closed.
+    pub closed: Option<Stream>,
+}
+
+impl Client {
+    /// The stream that tells best what the pod runs: the newest open one, else the last that closed.
+    pub fn latest(&self) -> Option<&Stream> {
+        self.open.last().or(self.closed.as_ref())
+    }
+}
+
+/// The register of all clients. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Clients {
+    register: Arc<Mutex<Register>>,
+}
+
+#[derive(Debug, Default)]
+struct Register {
+    pods: BTreeMap<NamespacedName, Pod>,
+    /// The pods without an open stream, by when their last one closed and in which order.
+    gone: BTreeMap<(SystemTime, u64), NamespacedName>,
+    streams: u64,
+}
+
+#[derive(Debug, Default)]
+struct Pod {
+    open: BTreeMap<u64, Stream>,
+    closed: Option<(u64, Stream)>,
+}
+
+impl Clients {
+    /// Enters a stream. It counts as open until the handle is dropped.
+    pub(crate) fn connect(&self, pod: &NamespacedName, peer: Option<SocketAddr>, at: SystemTime) -> Connection {
+        let mut register = self.lock();
+        register.streams += 1;
+        let id = register.streams;
+        let stream = Stream { peer, connected_at: at, disconnected_at: None, sent: None, acked: None, refused: None };
+        let entry = register.pods.entry(pod.clone()).or_default();
+        entry.open.insert(id, stream);
+        if let Some(key) = entry.closed_key() {
+            register.gone.remove(&key);
+        }
+        Connection { clients: self.clone(), pod: pod.clone(), id }
+    }
+
+    /// Every pod that is or was connected, sorted by name.
+    pub fn all(&self) -> BTreeMap<NamespacedName, Client> {
+        let register = self.lock();
+        let client = |pod: &Pod| Client {
+            open: pod.open.values().cloned().collect(),
+            closed: pod.closed.as_ref().map(|(_, stream)| stream.clone()),
+        };
+        register.pods.iter().map(|(name, pod)| (name.clone(), client(pod))).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Register> {
+        // No method leaves it half changed.
+        self.register.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Pod {
+    /// Where the register has this pod among the gone ones, if it has.
+    fn closed_key(&self) -> Option<(SystemTime, u64)> {
+        let (id, stream) = self.closed.as_ref()?;
+        Some((stream.disconnected_at?, *id))
+    }
+}
+
+impl Register {
+    fn disconnect(&mut self, pod: &NamespacedName, id: u64, at: SystemTime) {
+        let Some(entry) = self.pods.get_mut(pod) else {
+            return;
+        };
+        let Some(mut stream) = entry.open.remove(&id) else {
+            return;
+        };
+        stream.disconnected_at = Some(at);
+        entry.closed = Some((id, stream));
+        if entry.open.is_empty() {
+            self.gone.insert((at, id), pod.clone());
+        }
+        while self.gone.len() > MAX_GONE
+            && let Some((_, forgotten)) = self.gone.pop_first()
+        {
+            self.pods.remove(&forgotten);
+        }
+    }
+}
+
+/// An open stream's hold on the register: writes what happens to it, and closes it when dropped.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    clients: Clients,
+    pod: NamespacedName,
+    id: u64,
+}
+
+impl Connection {
+    /// A snapshot went out.
+    pub(crate) fn sent(&self, revision: Revision, at: SystemTime) {
+        self.update(|stream| stream.sent = Some(Stamped { revision, at }));
+    }
+
+    /// The client has a snapshot in force.
+    pub(crate) fn acked(&self, revision: Revision, at: SystemTime) {
+        self.update(|stream| {
+            stream.acked = Some(Stamped { revision, at });
+            stream.refused = None;
+        });
+    }
+
+    /// A snapshot did not come into force.
+    pub(crate) fn refused(&self, refused: Refused) {
+        self.update(|stream| stream.refused = Some(refused));
+    }
+
+    fn update(&self, change: impl FnOnce(&mut Stream)) {
+        let mut register = self.clients.lock();
+        if let Some(stream) = register.pods.get_mut(&self.pod).and_then(|pod| pod.open.get_mut(&self.id)) {
+            change(stream);
+        }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.clients.lock().disconnect(&self.pod, self.id, SystemTime::now());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const A: Revision = Revision(0xa);
+    const B: Revision = Revision(0xb);
+
+    fn at(seconds: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+    }
+
+    fn pod(name: &str) -> NamespacedName {
+        NamespacedName::new("default", name)
+    }
+
+    fn refusal(revision: Revision) -> Refused {
+        Refused { revision, at: at(9), by: Refuser::Envoy, reason: "no room".to_owned() }
+    }
+
+    #[test]
+    fn a_stream_is_followed_from_connect_to_disconnect() {
+        let clients = Clients::default();
+        let connection = clients.connect(&pod("db"), None, at(1));
+        connection.sent(A, at(2));
+        connection.acked(A, at(3));
+        let client = clients.all().remove(&pod("db")).unwrap();
+        let stream = client.latest().unwrap();
+        assert_eq!(stream.connected_at, at(1));
+        assert_eq!(stream.sent, Some(Stamped { revision: A, at: at(2) }));
+        assert_eq!(stream.acked, Some(Stamped { revision: A, at: at(3) }));
+        assert_eq!(stream.disconnected_at, None);
+
+        drop(connection);
+        let client = clients.all().remove(&pod("db")).unwrap();
+        assert!(client.open.is_empty());
+        let stream = client.latest().unwrap();
+        assert!(stream.disconnected_at.is_some());
+        assert_eq!(stream.acked, Some(Stamped { revision: A, at: at(3) }), "what it ran is remembered");
+    }
+
+    #[test]
+    fn a_refusal_lasts_until_something_is_acknowledged() {
+        let clients = Clients::default();
+        let connection = clients.connect(&pod("db"), None, at(1));
+        connection.acked(A, at(2));
+        connection.refused(refusal(B));
+        let stream = clients.all()[&pod("db")].latest().unwrap().clone();
+        assert_eq!(stream.refused, Some(refusal(B)));
+        assert_eq!(stream.acked.map(|acked| acked.revision), Some(A), "the old one is still in force");
+        connection.acked(B, at(10));
+        assert_eq!(clients.all()[&pod("db")].latest().unwrap().refused, None);
+    }
+
+    #[test]
+    fn the_newest_of_two_streams_speaks_for_the_pod() {
+        let clients = Clients::default();
+        let old = clients.connect(&pod("db"), None, at(1));
+        let new = clients.connect(&pod("db"), None, at(2));
+        old.acked(A, at(3));
+        new.acked(B, at(4));
+        let client = &clients.all()[&pod("db")];
+        assert_eq!(client.open.len(), 2);
+        assert_eq!(client.latest().unwrap().acked, Some(Stamped { revision: B, at: at(4) }));
+        drop(old);
+        let client = &clients.all()[&pod("db")];
+        assert_eq!((client.open.len(), client.latest().unwrap().connected_at), (1, at(2)));
+    }
+
+    #[test]
+    fn only_the_longest_gone_are_forgotten() {
+        let clients = Clients::default();
+        let staying = clients.connect(&pod("staying"), None, at(0));
+        let returning = clients.connect(&pod("returning"), None, at(0));
+        drop(returning);
+        let returned = clients.connect(&pod("returning"), None, at(0));
+        for number in 0..=MAX_GONE {
+            drop(clients.connect(&pod(&format!("gone-{number}")), None, at(0)));
+        }
+        let all = clients.all();
+        assert!(!all.contains_key(&pod("gone-0")));
+        assert!(all.contains_key(&pod("gone-1")));
+        assert!(all.contains_key(&pod("staying")) && all.contains_key(&pod("returning")));
+        assert_eq!(all.len(), MAX_GONE + 2);
+        drop((staying, returned));
+    }
+}

@@ -1,0 +1,274 @@
+//! The gRPC service: one task for each stream, which moves bytes between a [`Session`] and the wire.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use envoy_types::pb::envoy::service::discovery::v3::{
+    DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
+};
+use envoy_types::pb::envoy::service::extension::v3::extension_config_discovery_service_server::ExtensionConfigDiscoveryService;
+use prost::Message as _;
+use sidewall_policy::model::NamespacedName;
+use sidewall_policy::snapshot::Revision;
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::metadata::MetadataMap;
+use tonic::{Request, Response, Status, Streaming};
+use tracing::{debug, error, info, warn};
+
+use super::clients::{Clients, Connection, Refused, Refuser};
+use super::identity::{Authenticator, Caller, Refusal};
+use super::resource;
+use super::session::{Answer, Next, Plan, RESOURCE_NAME, Session};
+use crate::metrics::XdsMetrics;
+use crate::snapshots::{Published, SnapshotSource};
+
+/// What all streams share.
+#[derive(Clone)]
+pub(super) struct Service {
+    pub(super) source: Arc<dyn SnapshotSource>,
+    pub(super) authenticator: Arc<dyn Authenticator>,
+    pub(super) clients: Clients,
+    pub(super) metrics: XdsMetrics,
+    pub(super) shutdown: CancellationToken,
+    pub(super) tasks: TaskTracker,
+}
+
+type Responses = mpsc::Sender<Result<DeltaDiscoveryResponse, Status>>;
+
+#[tonic::async_trait]
+impl ExtensionConfigDiscoveryService for Service {
+    type StreamExtensionConfigsStream = tokio_stream::Empty<Result<DiscoveryResponse, Status>>;
+    type DeltaExtensionConfigsStream = ReceiverStream<Result<DeltaDiscoveryResponse, Status>>;
+
+    async fn delta_extension_configs(
+        &self,
+        request: Request<Streaming<DeltaDiscoveryRequest>>,
+    ) -> Result<Response<Self::DeltaExtensionConfigsStream>, Status> {
+        let peer = request.remote_addr();
+        let (metadata, _, requests) = request.into_parts();
+        // One response is outstanding at most, and one error may follow it.
+        let (responses, receiver) = mpsc::channel(2);
+        let service = self.clone();
+        self.tasks.spawn(async move {
+            if let Err(status) = service.serve(peer, metadata, requests, &responses).await {
+                info!(?peer, code = ?status.code(), "xds stream refused: {}", status.message());
+                // Fails only if the client has gone, and then nobody wants to know.
+                let _gone = responses.send(Err(status)).await;
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+
+    async fn stream_extension_configs(
+        &self,
+        _: Request<Streaming<DiscoveryRequest>>,
+    ) -> Result<Response<Self::StreamExtensionConfigsStream>, Status> {
+        Err(only_delta())
+    }
+
+    async fn fetch_extension_configs(&self, _: Request<DiscoveryRequest>) -> Result<Response<DiscoveryResponse>, Status> {
+        Err(only_delta())
+    }
+}
+
+/// State-of-the-world clients acknowledge a response even when the resource in it is not theirs
+/// (`envoy 1`), so their word could not be trusted.
+fn only_delta() -> Status {
+    Status::unimplemented("only delta ECDS is served here: set api_type: DELTA_GRPC in api_config_source")
+}
+
+impl Service {
+    /// Serves one stream until the client or this process ends it; an error is the client's to hear.
+    async fn serve(
+        &self,
+        peer: Option<SocketAddr>,
+        metadata: MetadataMap,
+        mut requests: Streaming<DeltaDiscoveryRequest>,
+        responses: &Responses,
+    ) -> Result<(), Status> {
+        let first = tokio::select! {
+            () = self.shutdown.cancelled() => return Ok(()),
+            () = responses.closed() => return Ok(()),
+            first = requests.message() => first?,
+        };
+        let Some(first) = first else {
+            return Ok(());
+        };
+        check_type(&first)?;
+        let node = first.node.as_ref().ok_or_else(|| {
+            Status::invalid_argument("the first request of a stream must carry node: without node.id no pod is known")
+        })?;
+        let wasm_path = resource::wasm_path(node).map_err(|bad| Status::invalid_argument(bad.to_string()))?;
+        let caller = Caller { peer, metadata: &metadata, node_id: &node.id };
+        let pod = self.authenticator.authenticate(caller).await.map_err(|refusal| refused(&refusal))?;
+
+        info!(%pod, ?peer, "sidecar connected");
+        let stream = Stream {
+            service: self,
+            snapshots: self.source.subscribe(&pod),
+            connection: self.clients.connect(&pod, peer, SystemTime::now()),
+            session: Session::default(),
+            sent: None,
+            pod: &pod,
+            wasm_path: &wasm_path,
+            responses,
+        };
+        self.metrics.streams.inc();
+        let outcome = stream.run(first, requests).await;
+        self.metrics.streams.dec();
+        info!(%pod, ?peer, "sidecar disconnected");
+        outcome
+    }
+}
+
+fn refused(refusal: &Refusal) -> Status {
+    match refusal {
+        Refusal::Malformed { .. } => Status::invalid_argument(refusal.to_string()),
+    }
+}
+
+/// An empty type is that of the service.
+fn check_type(request: &DeltaDiscoveryRequest) -> Result<(), Status> {
+    let expected = resource::type_url();
+    if request.type_url.is_empty() || request.type_url == expected {
+        return Ok(());
+    }
+    Err(Status::invalid_argument(format!(
+        "type_url {:?} is not served here, only {expected}",
+        request.type_url
+    )))
+}
+
+/// One identified client's stream.
+struct Stream<'a> {
+    service: &'a Service,
+    snapshots: watch::Receiver<Option<Published>>,
+    connection: Connection,
+    session: Session,
+    /// When the outstanding snapshot was sent.
+    sent: Option<Instant>,
+    pod: &'a NamespacedName,
+    wasm_path: &'a str,
+    responses: &'a Responses,
+}
+
+impl Stream<'_> {
+    async fn run(
+        mut self,
+        first: DeltaDiscoveryRequest,
+        mut requests: Streaming<DeltaDiscoveryRequest>,
+    ) -> Result<(), Status> {
+        self.read(&first);
+        let mut publishing = true;
+        loop {
+            self.advance().await;
+            tokio::select! {
+                () = self.service.shutdown.cancelled() => return Ok(()),
+                () = self.responses.closed() => return Ok(()),
+                request = requests.message() => match request {
+                    Ok(Some(request)) => {
+                        check_type(&request)?;
+                        self.read(&request);
+                    }
+                    Ok(None) => return Ok(()),
+                    Err(status) => {
+                        debug!(pod = %self.pod, "xds stream broke: {status}");
+                        return Ok(());
+                    }
+                },
+                // A publisher that has gone leaves its last word in force.
+                changed = self.snapshots.changed(), if publishing => publishing = changed.is_ok(),
+            }
+        }
+    }
+
+    fn read(&mut self, request: &DeltaDiscoveryRequest) {
+        let Some(answer) = self.session.read(request) else {
+            return;
+        };
+        let metrics = &self.service.metrics;
+        let took = self.sent.take().map(|sent| sent.elapsed());
+        match answer {
+            Answer::Acked(revision) => {
+                debug!(pod = %self.pod, %revision, ?took, "snapshot acknowledged");
+                metrics.acks.inc();
+                if let Some(took) = took {
+                    metrics.ack_seconds.observe(took.as_secs_f64());
+                }
+                self.connection.acked(revision, SystemTime::now());
+            }
+            Answer::Refused(revision, reason) => {
+                warn!(pod = %self.pod, %revision, "Envoy refused the snapshot and keeps the one it has: {reason}");
+                metrics.nacks.inc();
+                self.refused(revision, Refuser::Envoy, reason);
+            }
+        }
+    }
+
+    fn refused(&self, revision: Revision, by: Refuser, reason: String) {
+        let at = SystemTime::now();
+        self.connection.refused(Refused { revision, at, by, reason });
+    }
+
+    /// Does what there is to do now: nothing, or one response.
+    async fn advance(&mut self) {
+        let published = self.snapshots.borrow_and_update().clone();
+        match self.session.next(published.as_ref().map(|published| published.revision)) {
+            Next::Idle => {}
+            Next::Holds(revision) => {
+                debug!(pod = %self.pod, %revision, "reconnected with the wanted snapshot in force");
+                self.connection.acked(revision, SystemTime::now());
+            }
+            Next::Send(plan) => self.send(plan, published.as_ref()).await,
+        }
+    }
+
+    async fn send(&mut self, plan: Plan, published: Option<&Published>) {
+        let mut plan = plan;
+        let mut resources = Vec::new();
+        if plan.snapshot
+            && let Some(published) = published
+        {
+            match resource::carry(self.pod, published, self.wasm_path) {
+                Ok(resource) => resources.push(resource),
+                Err(withheld) => {
+                    let revision = published.revision;
+                    error!(pod = %self.pod, %revision, "snapshot withheld, the sidecar keeps the one it has: {withheld}");
+                    self.service.metrics.withheld.inc();
+                    self.refused(revision, Refuser::Distributor, withheld.to_string());
+                    let Some(rest) = self.session.withhold(plan) else {
+                        return;
+                    };
+                    plan = rest;
+                }
+            }
+        }
+        for name in &plan.unknown {
+            warn!(pod = %self.pod, "asked for resource {name:?}, which does not exist; the only one is {RESOURCE_NAME:?}");
+        }
+        let revision = published.filter(|_| plan.snapshot).map(|published| published.revision);
+        let response = DeltaDiscoveryResponse {
+            system_version_info: revision.map(|revision| revision.to_string()).unwrap_or_default(),
+            resources,
+            type_url: resource::type_url(),
+            removed_resources: plan.unknown,
+            nonce: plan.nonce,
+            ..DeltaDiscoveryResponse::default()
+        };
+        if let Some(revision) = revision {
+            let metrics = &self.service.metrics;
+            let bytes = response.encoded_len();
+            debug!(pod = %self.pod, %revision, bytes, "snapshot sent");
+            metrics.pushes.inc();
+            metrics.bytes.inc_by(bytes as u64);
+            self.sent = Some(Instant::now());
+            self.connection.sent(revision, SystemTime::now());
+        }
+        // A client that has gone is noticed by the loop.
+        let _gone = self.responses.send(Ok(response)).await;
+    }
+}
