@@ -1,0 +1,114 @@
+//! The `main` of test binaries that need the sandbox.
+//!
+//! Such a binary sets `harness = false`, so that it can enter the sandbox before a thread exists
+//! and report honestly: on a machine that cannot run the lab its cases are listed as *ignored*,
+//! with the reason. Where the environment says that they must run (`CI=true` or
+//! `SIDEWALL_REQUIRE_NETNS=1`) the same is a failure.
+
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+
+use crate::sandbox::{self, Place};
+
+/// A named test case.
+pub type Case = (&'static str, fn() -> anyhow::Result<()>);
+
+/// Runs the cases in one sandbox, as many at a time as `--test-threads` says.
+#[must_use]
+pub fn main(cases: &[Case]) -> ExitCode {
+    let arguments = Arguments::from_args();
+    if arguments.list {
+        return libtest_mimic::run(&arguments, runnable(cases)).exit_code();
+    }
+    let trials = match sandbox::enter() {
+        Ok(Place::Left(code)) => return code,
+        Ok(Place::Inside) => runnable(cases),
+        Err(error) => unrunnable(
+            cases,
+            &error.to_string(),
+            is_required(|name| std::env::var(name).ok()),
+        ),
+    };
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+fn runnable(cases: &[Case]) -> Vec<Trial> {
+    let trial = |&(name, case): &Case| {
+        Trial::test(name, move || {
+            case().map_err(|error| Failed::from(format!("{error:?}")))
+        })
+    };
+    cases.iter().map(trial).collect()
+}
+
+fn unrunnable(cases: &[Case], reason: &str, required: bool) -> Vec<Trial> {
+    let trial = |&(name, _): &Case| {
+        let reason = reason.to_owned();
+        Trial::ignorable_test(name, move || {
+            if required {
+                Err(Failed::from(reason))
+            } else {
+                Ok(Completion::ignored_with(reason))
+            }
+        })
+    };
+    cases.iter().map(trial).collect()
+}
+
+fn is_required(variable: impl Fn(&str) -> Option<String>) -> bool {
+    variable("CI").as_deref() == Some("true")
+        || variable("SIDEWALL_REQUIRE_NETNS").as_deref() == Some("1")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CASES: [Case; 1] = [("case", || Ok(()))];
+
+    fn quiet() -> Arguments {
+        Arguments {
+            quiet: true,
+            ..Arguments::default()
+        }
+    }
+
+    #[test]
+    fn an_unmet_prerequisite_is_an_ignored_case() {
+        let conclusion = libtest_mimic::run(&quiet(), unrunnable(&CASES, "no root", false));
+        assert_eq!(
+            (
+                conclusion.num_ignored,
+                conclusion.num_passed,
+                conclusion.num_failed
+            ),
+            (1, 0, 0)
+        );
+    }
+
+    #[test]
+    fn where_cases_must_run_it_is_a_failed_one() {
+        let conclusion = libtest_mimic::run(&quiet(), unrunnable(&CASES, "no root", true));
+        assert_eq!(
+            (
+                conclusion.num_ignored,
+                conclusion.num_passed,
+                conclusion.num_failed
+            ),
+            (0, 0, 1)
+        );
+    }
+
+    #[test]
+    fn ci_and_the_flag_require() {
+        assert!(is_required(|name| (name == "CI").then(|| "true".to_owned())));
+        assert!(is_required(
+            |name| (name == "SIDEWALL_REQUIRE_NETNS").then(|| "1".to_owned())
+        ));
+        assert!(!is_required(
+            |name| (name == "CI").then(|| "false".to_owned())
+        ));
+        assert!(!is_required(|_| None));
+    }
+}
