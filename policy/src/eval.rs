@@ -14,12 +14,13 @@ mod table;
 mod tests;
 
 pub use explain::{Explanation, NearMiss, RuleName};
-pub(crate) use search::{Fences, host_key_v4, host_key_v6};
+pub(crate) use search::{Directory, Fences, host_key_v4, host_key_v6};
 
 use crate::compile::Family;
 use crate::model::Direction;
 use crate::snapshot::layout::{FLAG_ENFORCE_OWN_NODE_EGRESS, NONE, Subject};
 use crate::snapshot::{Snapshot, View};
+use table::ServiceMatch;
 
 /// A connection or packet, by what its first packet shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -242,12 +243,12 @@ impl View<'_> {
             Direction::Ingress => (group.ingress, group.audit_ingress),
             Direction::Egress => (group.egress, group.audit_egress),
         };
-        let node_port = match self.judge_own_node(direction, subject, flow) {
+        let on_own_node = match self.judge_own_node(direction, subject, flow) {
             OwnNode::No => None,
             OwnNode::Allowed => return side(Verdict::Allow, Reason::OwnNode, false),
-            OwnNode::NodePort(service_port) => Some(service_port),
+            OwnNode::Service(service_port) => Some(service_port),
         };
-        let judge = |table| self.judge_table(table, direction, subject, flow, node_port);
+        let judge = |table| self.judge_table(table, direction, subject, flow, on_own_node);
         let (verdict, reason) = judge(enforced.get());
         let would_deny = verdict == Verdict::Allow
             && audit.get() != NONE
@@ -256,7 +257,7 @@ impl View<'_> {
     }
 
     /// The exemption of the pod's own node (`semantics G6`, `G7`). A NodePort on it is no traffic
-    /// to the node: it is handed on to a pod.
+    /// to the node, nor is a service's external IP that is the node's: it is handed on to a pod.
     fn judge_own_node(&self, direction: Direction, subject: &Subject, flow: &Flow) -> OwnNode {
         if !self.is_own_node(subject, flow.peer(direction)) {
             return OwnNode::No;
@@ -264,8 +265,8 @@ impl View<'_> {
         if direction == Direction::Ingress {
             return OwnNode::Allowed;
         }
-        if let Some(service_port) = self.node_port(flow) {
-            return OwnNode::NodePort(service_port);
+        if let Some(service_port) = self.service_on_own_node(flow) {
+            return OwnNode::Service(service_port);
         }
         if self.flags & FLAG_ENFORCE_OWN_NODE_EGRESS == 0 {
             OwnNode::Allowed
@@ -280,7 +281,8 @@ impl View<'_> {
             .is_some_and(|addresses| addresses.contains(&wanted))
     }
 
-    fn node_port(&self, flow: &Flow) -> Option<u32> {
+    /// The service that a port of the own node stands for.
+    fn service_on_own_node(&self, flow: &Flow) -> Option<u32> {
         let family = Family::of(flow.destination) as u8;
         search::record(
             self.node_ports,
@@ -288,6 +290,10 @@ impl View<'_> {
             (family, flow.protocol, flow.port),
         )
         .map(|p| p.service_port.get())
+        .or_else(|| match self.service_of(flow)? {
+            ServiceMatch::Port(service_port) => Some(service_port),
+            ServiceMatch::OtherPort(_) => None,
+        })
     }
 }
 
@@ -298,7 +304,7 @@ enum OwnNode {
     /// It is exempt.
     Allowed,
     /// It goes to a service by a port of the node.
-    NodePort(u32),
+    Service(u32),
 }
 
 /// An address of either family as one number: IPv4 in its v4-mapped form.
@@ -307,4 +313,9 @@ pub(crate) fn mapped(ip: IpAddr) -> u128 {
         IpAddr::V4(v4) => u128::from(v4.to_ipv6_mapped()),
         IpAddr::V6(v6) => u128::from(v6),
     }
+}
+
+/// The address that [`mapped`] made a number of.
+pub(crate) fn unmapped(bits: u128) -> IpAddr {
+    IpAddr::V6(bits.into()).to_canonical()
 }

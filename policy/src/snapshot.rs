@@ -8,7 +8,7 @@
 //!  └────────┴────┴────┴────────┴────────┴─────────────────────┴──────────────────────────────┘
 //!
 //!  subjects_v4/v6 ─▶ subjects ─┬▶ nodes ─▶ node_addresses        (own node, always allowed)
-//!                              ├▶ backings                       (services it is a backend of)
+//!                              ├▶ backings                       (service backends: itself, its node)
 //!                              └▶ groups ─▶ tables ─┬▶ policy_refs ─▶ policies ─▶ text
 //!                                                   ├▶ table_rules ─▶ rules ─▶ policies
 //!                                                   ├▶ hosts_v4/v6 + host_classes ─▶ classes
@@ -22,8 +22,7 @@
 //!
 //! Hosts cost 5 bytes each in IPv4: a key and a class of one byte (two or four, if a table has
 //! more classes). Keys are addresses scrambled by a bijection and sorted, which spreads them evenly
-//! over the key space, so that interpolation finds one in about three probes, however many there
-//! are.
+//! over the key space: the upper bits of a key tell where it lies, however many there are.
 //!
 //! Bytes from outside become a [`Snapshot`] only through [`Snapshot::check`], which verifies every
 //! offset, order and limit once. Another format version is refused; who holds an older snapshot

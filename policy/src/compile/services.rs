@@ -1,5 +1,6 @@
 //! Service addresses, judged by the backends behind them (`semantics I1` to `I5`).
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::table::{NO_CLASS, Table};
@@ -50,7 +51,7 @@ pub struct ServiceKey {
 /// Every service port of the cluster, in a fixed order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServiceTable {
-    /// Sorted by service, family, protocol and port.
+    /// Sorted by service, family, protocol and port; no two share an address and port.
     pub entries: Vec<ServiceKey>,
 }
 
@@ -70,18 +71,41 @@ pub struct ServiceVerdict {
 
 impl ServiceTable {
     /// Lays out services; those without addresses and node ports (headless) never appear.
+    ///
+    /// If several claim one address and port, any of them may get the connection: that address
+    /// stands for the backends of all, under the name of the first.
     pub fn new<'a>(services: impl Iterator<Item = &'a Service>) -> Self {
-        let mut entries: Vec<ServiceKey> = services
+        let mut declared: Vec<ServiceKey> = services
             .flat_map(|service| {
                 Family::BOTH
                     .into_iter()
                     .flat_map(move |family| entries_of(service, family))
             })
             .collect();
-        entries.sort_by(|a, b| {
+        declared.sort_by(|a, b| {
             (&a.id, a.family, a.protocol, a.port).cmp(&(&b.id, b.family, b.protocol, b.port))
         });
-        Self { entries }
+
+        let mut claims: BTreeMap<Claim, BTreeSet<usize>> = BTreeMap::new();
+        for (place, entry) in declared.iter().enumerate() {
+            for claim in claims_of(entry) {
+                claims.entry(claim).or_default().insert(place);
+            }
+        }
+        let mut entries: BTreeMap<BTreeSet<usize>, ServiceKey> = BTreeMap::new();
+        for (claim, claimants) in claims {
+            let joined = joined(claimants.iter().filter_map(|place| declared.get(*place)));
+            let Some(entry) = joined.map(|entry| entries.entry(claimants).or_insert(entry)) else {
+                continue;
+            };
+            match claim {
+                Claim::Address(ip, ..) => entry.addresses.push(ip),
+                Claim::Node(_, _, port) => entry.node_port = Some(port),
+            }
+        }
+        Self {
+            entries: entries.into_values().collect(),
+        }
     }
 
     /// Judges every backend of every service by a finished table.
@@ -111,6 +135,40 @@ impl ServiceTable {
     }
 }
 
+/// What makes a connection one to a service port.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Claim {
+    /// An address of the service and its port.
+    Address(IpAddr, Protocol, u16),
+    /// Any node's address of this family and the node port.
+    Node(Family, Protocol, u16),
+}
+
+fn claims_of(entry: &ServiceKey) -> impl Iterator<Item = Claim> {
+    let addresses = entry
+        .addresses
+        .iter()
+        .map(|ip| Claim::Address(*ip, entry.protocol, entry.port));
+    let node = entry
+        .node_port
+        .map(|port| Claim::Node(entry.family, entry.protocol, port));
+    addresses.chain(node)
+}
+
+/// The first entry with the backends of all, without what it is reached by.
+fn joined<'a>(entries: impl Iterator<Item = &'a ServiceKey> + Clone) -> Option<ServiceKey> {
+    let first = entries.clone().next()?;
+    let mut backends: Vec<_> = entries.flat_map(|entry| entry.backends.clone()).collect();
+    backends.sort_unstable();
+    backends.dedup();
+    Some(ServiceKey {
+        addresses: Vec::new(),
+        node_port: None,
+        backends,
+        ..first.clone()
+    })
+}
+
 fn entries_of(service: &Service, family: Family) -> impl Iterator<Item = ServiceKey> {
     let addresses: Vec<IpAddr> = service
         .addresses
@@ -118,32 +176,23 @@ fn entries_of(service: &Service, family: Family) -> impl Iterator<Item = Service
         .copied()
         .filter(|ip| Family::of(*ip) == family)
         .collect();
-    service
-        .ports
-        .iter()
-        .filter(move |port| !addresses.is_empty() || port.node_port.is_some())
-        .map(move |port| {
-            let mut backends: Vec<(IpAddr, u16)> = port
-                .backends
-                .iter()
-                .filter(|backend| Family::of(backend.ip) == family)
-                .map(|backend| (backend.ip, backend.port))
-                .collect();
-            backends.sort_unstable();
-            backends.dedup();
-            ServiceKey {
-                id: service.id.clone(),
-                family,
-                protocol: port.protocol,
-                port: port.port,
-                node_port: port.node_port,
-                addresses: service
-                    .addresses
-                    .iter()
-                    .copied()
-                    .filter(|ip| Family::of(*ip) == family)
-                    .collect(),
-                backends,
-            }
-        })
+    service.ports.iter().map(move |port| {
+        let mut backends: Vec<(IpAddr, u16)> = port
+            .backends
+            .iter()
+            .filter(|backend| Family::of(backend.ip) == family)
+            .map(|backend| (backend.ip, backend.port))
+            .collect();
+        backends.sort_unstable();
+        backends.dedup();
+        ServiceKey {
+            id: service.id.clone(),
+            family,
+            protocol: port.protocol,
+            port: port.port,
+            node_port: port.node_port,
+            addresses: addresses.clone(),
+            backends,
+        }
+    })
 }

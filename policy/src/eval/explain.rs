@@ -191,13 +191,13 @@ impl View<'_> {
     }
 
     fn audit_reason(&self, direction: Direction, subject: &Subject, flow: &Flow) -> Reason {
-        let node_port = self
+        let on_own_node = self
             .is_own_node(subject, flow.peer(direction))
-            .then(|| self.node_port(flow))
+            .then(|| self.service_on_own_node(flow))
             .flatten();
         self.table_index(subject, direction, true)
             .map_or(Reason::NoRule, |table| {
-                self.judge_table(table, direction, subject, flow, node_port)
+                self.judge_table(table, direction, subject, flow, on_own_node)
                     .1
             })
     }

@@ -1,4 +1,6 @@
-//! Finding a record: by interpolation among scrambled keys, by halving elsewhere.
+//! Finding a record: by buckets among scrambled keys, by fences among ranges, by halving elsewhere.
+//!
+//! Directories and fences are built when a snapshot is checked; they are not part of its bytes.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -61,59 +63,73 @@ impl Key for U128 {
     }
 }
 
-/// How many times the position is estimated from the key found there before walking.
-const ESTIMATES: usize = 2;
-/// How far to walk before falling back to halving: far more than evenly spread keys ever need.
-const WALK: usize = 24;
+/// How many keys are compared at once: one cache line of IPv4 keys, four of IPv6 ones.
+const BLOCK: usize = 16;
 
-/// Finds a key among strictly ascending ones.
+/// How many keys a bucket of a [`Directory`] holds on average.
+const PER_BUCKET: usize = 4;
+
+/// Where each bucket of evenly spread, ascending keys begins. The upper bits of a key are its
+/// bucket, so that one look here and one block of keys find it, however many there are.
 ///
-/// Evenly spread keys lie about where their value says: the first estimate is off by the square
-/// root of their number, the next ones by the root of that, and a short walk does the rest. Keys
-/// that somebody chose to lie badly cost a binary search.
-#[inline]
-pub(super) fn key<K: Key>(keys: &[K], wanted: K::Value) -> Option<usize> {
-    let count = keys.len() as i64;
-    let top = i64::from(K::top(wanted));
-    // Keys are 32 bits and a section has at most 2^24 of them, so products stay within 64 bits.
-    let mut at = (top.wrapping_mul(count)) >> 32;
-    for _ in 0..ESTIMATES {
-        let seen = keys.get(at as usize)?.value();
-        if seen == wanted {
-            return Some(at as usize);
-        }
-        let off = top.wrapping_sub(i64::from(K::top(seen)));
-        at = at
-            .wrapping_add(off.wrapping_mul(count) >> 32)
-            .clamp(0, count.wrapping_sub(1));
-    }
-    let at = at as usize;
-    if keys.get(at)?.value() <= wanted {
-        let (near, far) = keys
-            .get(at..)?
-            .split_at_checked(WALK)
-            .unwrap_or((keys.get(at..)?, &[]));
-        for (step, key) in near.iter().enumerate() {
-            let seen = key.value();
-            if seen >= wanted {
-                return (seen == wanted).then(|| at.wrapping_add(step));
-            }
-        }
-        halve(far, wanted).map(|found| at.wrapping_add(WALK).wrapping_add(found))
-    } else {
-        let below = keys.get(..at)?;
-        for (step, key) in below.iter().rev().take(WALK).enumerate() {
-            let seen = key.value();
-            if seen <= wanted {
-                return (seen == wanted).then(|| at.wrapping_sub(step).wrapping_sub(1));
-            }
-        }
-        halve(below, wanted)
-    }
+/// Keys that somebody chose to share a bucket cost a binary search among them.
+pub(crate) struct Directory {
+    /// How far the upper 32 bits of a key are shifted to give its bucket.
+    shift: u32,
+    /// The first key of each bucket, and behind them the number of keys. Empty when one block
+    /// holds all keys.
+    starts: Box<[u32]>,
 }
 
-fn halve<K: Key>(keys: &[K], wanted: K::Value) -> Option<usize> {
-    keys.binary_search_by_key(&wanted, Key::value).ok()
+impl Directory {
+    /// Builds it over keys.
+    pub(crate) fn over<K: Key>(keys: &[K]) -> Self {
+        if keys.len() <= BLOCK {
+            return Self {
+                shift: 0,
+                starts: Box::default(),
+            };
+        }
+        let buckets = (keys.len() / PER_BUCKET).next_power_of_two();
+        let shift = u32::BITS.saturating_sub(buckets.trailing_zeros());
+        let mut starts = Vec::with_capacity(buckets.saturating_add(1));
+        let mut start = 0_usize;
+        for bucket in 0..buckets {
+            let in_bucket = |key: &K| (K::top(key.value()) >> shift) as usize == bucket;
+            starts.push(start as u32);
+            let from_here = keys.get(start..).unwrap_or_default();
+            let count = from_here.iter().take_while(|key| in_bucket(key)).count();
+            start = start.saturating_add(count);
+        }
+        starts.push(start as u32);
+        Self {
+            shift,
+            starts: starts.into(),
+        }
+    }
+
+    /// The place of a key among those it was built over.
+    #[inline]
+    pub(super) fn find<K: Key>(&self, keys: &[K], wanted: K::Value) -> Option<usize> {
+        let bucket = (K::top(wanted).checked_shr(self.shift)?) as usize;
+        let (start, end) = match self.starts.get(bucket..)? {
+            [start, end, ..] => (*start as usize, *end as usize),
+            _ => (0, keys.len()),
+        };
+        let below = |key: &K| key.value() < wanted;
+        let rest = keys.get(start..)?;
+        // Counting all of a block has no branch to mispredict.
+        let count = match rest.first_chunk::<BLOCK>() {
+            Some(block) => block.iter().filter(|key| below(key)).count(),
+            None => rest.iter().filter(|key| below(key)).count(),
+        };
+        let mut place = start.checked_add(count)?;
+        if count == BLOCK && place < end {
+            let crowded = keys.get(place..end)?;
+            place = place.checked_add(crowded.partition_point(below))?;
+        }
+        (keys.get(place)?.value() == wanted).then_some(place)
+    }
 }
 
 /// The record with a key, among strictly ascending ones.
@@ -139,9 +155,6 @@ pub(super) fn covering<T, K: Copy + Ord>(
     let after = records.partition_point(|each| start(each) <= position);
     records.get(after.checked_sub(1)?)
 }
-
-/// How many keys one block holds: four cache lines of IPv6 starts, one of IPv4 starts.
-const BLOCK: usize = 16;
 
 /// Fences over ascending keys: every 16th key, every 256th, and so on, so that finding a place
 /// among ten thousand compares four short blocks instead of hopping through memory.
@@ -196,15 +209,16 @@ mod tests {
     proptest! {
         #[test]
         fn finds_every_key_and_no_other(mut keys in prop::collection::vec(any::<u32>(), 0..400), other: u32, shift in 0u32..28) {
-            // Shifted keys crowd together, which is what interpolation is bad at.
+            // Shifted keys crowd into few buckets.
             keys.iter_mut().for_each(|key| *key >>= shift);
             keys.sort_unstable();
             keys.dedup();
             let records: Vec<U32> = keys.iter().map(|key| (*key).into()).collect();
+            let directory = Directory::over(&records);
             for (place, wanted) in keys.iter().enumerate() {
-                prop_assert_eq!(key(&records, *wanted), Some(place));
+                prop_assert_eq!(directory.find(&records, *wanted), Some(place));
             }
-            prop_assert_eq!(key(&records, other), keys.binary_search(&other).ok());
+            prop_assert_eq!(directory.find(&records, other), keys.binary_search(&other).ok());
         }
 
         #[test]

@@ -2,10 +2,10 @@
 
 use std::net::IpAddr;
 
-use super::{Flow, Reason, Verdict, mapped, search};
+use super::{Flow, Reason, Verdict, mapped, search, unmapped};
 use crate::compile::protocol_code;
 use crate::model::Direction;
-use crate::snapshot::layout::{Entry, NONE, Subject, Table};
+use crate::snapshot::layout::{Backing, Entry, NONE, Subject, Table};
 use crate::snapshot::{TableView, View, slice};
 
 type Judged = (Verdict, Reason);
@@ -15,14 +15,14 @@ const DENIED: Judged = (Verdict::Deny, Reason::NoRule);
 impl View<'_> {
     /// Judges a flow by one table.
     ///
-    /// `node_port` is the service that the destination stands for by a port of the own node.
+    /// `on_own_node` is the service that the destination, a port of the own node, stands for.
     pub(super) fn judge_table(
         &self,
         table: u32,
         direction: Direction,
         subject: &Subject,
         flow: &Flow,
-        node_port: Option<u32>,
+        on_own_node: Option<u32>,
     ) -> Judged {
         let Some(table) = self.table(table) else {
             return DENIED;
@@ -31,7 +31,7 @@ impl View<'_> {
             return (Verdict::Allow, Reason::NotIsolated);
         }
         if direction == Direction::Egress {
-            let service = match node_port {
+            let service = match on_own_node {
                 Some(service_port) => Some(ServiceMatch::Port(service_port)),
                 None => self.service_of(flow),
             };
@@ -66,22 +66,22 @@ impl View<'_> {
         let record = table.table;
         let class = match ip {
             IpAddr::V4(v4) => slice(self.hosts_v4, record.hosts_v4)
-                .and_then(|keys| search::key(keys, search::host_key_v4(v4)))
+                .and_then(|keys| table.index.hosts_v4.find(keys, search::host_key_v4(v4)))
                 .and_then(|host| self.host_class(record, host))
                 .or_else(|| {
                     let starts = slice(self.ranges_v4, record.ranges_v4)?;
-                    let range = table.fences.v4.covering(starts, u32::from(v4))?;
+                    let range = table.index.ranges_v4.covering(starts, u32::from(v4))?;
                     self.range_class(record, range)
                 }),
             IpAddr::V6(v6) => slice(self.hosts_v6, record.hosts_v6)
-                .and_then(|keys| search::key(keys, search::host_key_v6(v6)))
+                .and_then(|keys| table.index.hosts_v6.find(keys, search::host_key_v6(v6)))
                 .and_then(|host| {
                     let before = record.hosts_v4.count.get() as usize;
                     self.host_class(record, host.checked_add(before)?)
                 })
                 .or_else(|| {
                     let starts = slice(self.ranges_v6, record.ranges_v6)?;
-                    let range = table.fences.v6.covering(starts, u128::from(v6))?;
+                    let range = table.index.ranges_v6.covering(starts, u128::from(v6))?;
                     let before = record.ranges_v4.count.get() as usize;
                     self.range_class(record, range.checked_add(before)?)
                 }),
@@ -103,7 +103,7 @@ impl View<'_> {
     }
 
     /// The service that a destination address stands for.
-    fn service_of(&self, flow: &Flow) -> Option<ServiceMatch> {
+    pub(super) fn service_of(&self, flow: &Flow) -> Option<ServiceMatch> {
         let wanted = (mapped(flow.destination), flow.protocol, flow.port);
         let after = self
             .service_addresses
@@ -124,8 +124,8 @@ impl View<'_> {
         }
     }
 
-    /// Judges a service by its backends (`semantics I1`, `I4`). The subject itself, if it is one
-    /// of them, counts as allowed (`semantics G3`).
+    /// Judges a service by its backends (`semantics I1`, `I4`). The subject itself and its node,
+    /// if they are among them, count as allowed (`semantics G3`, `G7`).
     fn judge_service(
         &self,
         table: &TableView<'_>,
@@ -145,10 +145,11 @@ impl View<'_> {
             return DENIED;
         };
         let (mut allowed, mut denied) = (verdict.allowed.get(), verdict.denied.get());
-        for own_port in self.own_backings(subject, service_port) {
-            // The table may deny the subject's own address, for it judges it like anybody's.
+        for backing in self.backings(subject, service_port) {
+            // The table may deny the backend, for it is shared and judges this address like any.
+            let ip = unmapped(backing.address.get());
             let counted_as_denied = self
-                .judge_address(table, flow.source, flow.protocol, own_port)
+                .judge_address(table, ip, flow.protocol, backing.port.get())
                 .is_none();
             if counted_as_denied {
                 denied = denied.saturating_sub(1);
@@ -174,19 +175,18 @@ impl View<'_> {
         }
     }
 
-    /// The target ports at which a subject backs a service port.
-    fn own_backings(&self, subject: &Subject, service_port: u32) -> impl Iterator<Item = u16> {
+    /// The backends of a service port that are always allowed to a subject.
+    fn backings(&self, subject: &Subject, service_port: u32) -> impl Iterator<Item = &Backing> {
         slice(self.backings, subject.backings)
             .unwrap_or_default()
             .iter()
             .filter(move |b| b.service_port.get() == service_port)
-            .map(|b| b.port.get())
     }
 }
 
 /// How a destination belongs to a service.
 #[derive(Clone, Copy)]
-enum ServiceMatch {
+pub(super) enum ServiceMatch {
     /// A port of the service.
     Port(u32),
     /// An address of the service on another port or protocol.

@@ -19,6 +19,18 @@ pub struct SubjectEntry {
     pub group: Arc<Group>,
 }
 
+impl SubjectEntry {
+    /// The addresses that egress of the subject may always go to, as backends of services too:
+    /// its own (`semantics G3`) and, unless it is judged, its node's (`semantics G7`).
+    pub(super) fn exempt(&self, options: Options) -> Vec<IpAddr> {
+        let mut addresses = self.ips.clone();
+        if !options.enforce_own_node_egress {
+            addresses.extend(&self.node_addresses);
+        }
+        addresses
+    }
+}
+
 /// Subjects that travel together: one pod for a sidecar, all local pods for a node.
 #[derive(Clone, Debug)]
 pub struct Bundle {

@@ -14,7 +14,7 @@ use super::layout::{
     SubjectV4, SubjectV6, Table, TableRule, Text, VERSION,
 };
 use super::view::{BODY, SECTION_COUNT, hash};
-use crate::compile;
+use crate::compile::{self, Options};
 use crate::eval::{host_key_v4, host_key_v6, mapped};
 use crate::model::NamespacedName;
 
@@ -28,7 +28,7 @@ impl Bundle {
         let mut writer = Writer::default();
         let services = writer.services(self, &subjects);
         for subject in subjects {
-            writer.subject(subject, &services);
+            writer.subject(subject, self.options, &services);
         }
         writer.finish(self)
     }
@@ -76,9 +76,34 @@ struct NeededServices<'a> {
     places: Vec<usize>,
 }
 
+/// Adds every service port that shares an address with a needed one: a snapshot that knows an
+/// address takes every port it does not know there for one that no service has.
+fn add_ports_of_same_addresses(table: &compile::ServiceTable, needed: &mut BTreeSet<usize>) {
+    loop {
+        let addresses: BTreeSet<IpAddr> = needed
+            .iter()
+            .filter_map(|place| table.entries.get(*place))
+            .flat_map(|entry| entry.addresses.iter().copied())
+            .collect();
+        let before = needed.len();
+        needed.extend(
+            table
+                .entries
+                .iter()
+                .enumerate()
+                .filter(|(_, entry)| entry.addresses.iter().any(|ip| addresses.contains(ip)))
+                .map(|(place, _)| place),
+        );
+        if needed.len() == before {
+            return;
+        }
+    }
+}
+
 impl Writer {
     /// Writes the services that can change a verdict of this bundle, and leaves out those whose
-    /// address is denied anyway: no backend allowed, no range over the address, no subject behind.
+    /// address is denied anyway: no backend allowed, no range over the address, no subject or its
+    /// node behind. Of an address, all ports are written or none.
     fn services<'a>(
         &mut self,
         bundle: &'a Bundle,
@@ -91,9 +116,13 @@ impl Writer {
                 std::iter::once(&egress.enforced).chain(egress.audit.as_ref())
             })
         };
-        let subject_ips: BTreeSet<IpAddr> = subjects
+        let exempt: BTreeSet<IpAddr> = subjects
             .iter()
-            .flat_map(|subject| subject.ips.iter().copied())
+            .flat_map(|subject| subject.exempt(bundle.options))
+            .collect();
+        let own_nodes: BTreeSet<IpAddr> = subjects
+            .iter()
+            .flat_map(|subject| subject.node_addresses.iter().copied())
             .collect();
         let mut needed: BTreeSet<usize> = BTreeSet::new();
         for each in tables() {
@@ -112,15 +141,15 @@ impl Writer {
                     .iter()
                     .enumerate()
                     .filter(|(_, entry)| {
-                        entry
-                            .backends
-                            .iter()
-                            .any(|(ip, _)| subject_ips.contains(ip))
+                        entry.backends.iter().any(|(ip, _)| exempt.contains(ip))
+                            // An external IP may be the node's own, which else is exempt.
+                            || entry.addresses.iter().any(|ip| own_nodes.contains(ip))
                             || entry.node_port.is_some()
                     })
                     .map(|(place, _)| place),
             );
         }
+        add_ports_of_same_addresses(table, &mut needed);
 
         for (index, place) in needed.iter().enumerate() {
             let Some(entry) = table.entries.get(*place) else {
@@ -152,19 +181,16 @@ impl Writer {
         let key = |a: &ServiceAddress| (a.address.get(), a.protocol, a.port.get());
         self.service_addresses
             .sort_by_key(|a| (key(a), a.service_port.get()));
-        // Two services that claim one address and port: the first by name keeps it.
-        self.service_addresses.dedup_by_key(|a| key(a));
         let key = |p: &NodePort| (p.family, p.protocol, p.port.get());
         self.node_ports
             .sort_by_key(|p| (key(p), p.service_port.get()));
-        self.node_ports.dedup_by_key(|p| key(p));
         NeededServices {
             table,
             places: needed.into_iter().collect(),
         }
     }
 
-    fn subject(&mut self, entry: &SubjectEntry, services: &NeededServices<'_>) {
+    fn subject(&mut self, entry: &SubjectEntry, options: Options, services: &NeededServices<'_>) {
         let index: U32 = (self.subjects.len() as u32).into();
         for ip in &entry.ips {
             match ip {
@@ -183,7 +209,7 @@ impl Writer {
             name: self.text(&entry.id.name),
             group: self.group(&entry.group, services).into(),
             node: self.node(&entry.node_addresses),
-            backings: self.backings(&entry.ips, services),
+            backings: self.backings(&entry.exempt(options), services),
         };
         self.subjects.push(subject);
     }
@@ -203,7 +229,7 @@ impl Writer {
         span
     }
 
-    fn backings(&mut self, ips: &[IpAddr], services: &NeededServices<'_>) -> Span {
+    fn backings(&mut self, exempt: &[IpAddr], services: &NeededServices<'_>) -> Span {
         let found: Vec<Backing> = services
             .places
             .iter()
@@ -213,9 +239,10 @@ impl Writer {
                 entry
                     .backends
                     .iter()
-                    .filter(|(ip, _)| ips.contains(ip))
-                    .map(move |(_, port)| Backing {
+                    .filter(|(ip, _)| exempt.contains(ip))
+                    .map(move |(ip, port)| Backing {
                         service_port: (index as u32).into(),
+                        address: mapped(*ip).into(),
                         port: (*port).into(),
                     })
             })

@@ -92,14 +92,17 @@ records! {
         group: U32,
         /// Its node's addresses, a span of `node_addresses`.
         node: Span,
-        /// Services it is a backend of, a span of `backings`.
+        /// Backends that are always allowed to it, a span of `backings`.
         backings: Span,
     }
-    /// A service port that a subject is a backend of; sorted by service port within a subject.
+    /// A backend of a service port that is always allowed to a subject, because it is the subject
+    /// itself or its node; sorted by service port within a subject.
     Backing {
         /// Index into `service_ports`.
         service_port: U32,
-        /// The subject's own target port.
+        /// The backend, IPv6 or IPv4 in its v4-mapped form.
+        address: U128,
+        /// Its target port.
         port: U16,
     }
     /// A compiled body: indexes of tables.

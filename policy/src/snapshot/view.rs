@@ -9,7 +9,7 @@ use super::layout::{
     ServiceAddress, ServicePort, ServiceVerdict, Span, Subject, SubjectV4, SubjectV6, Table,
     TableRule, Text, VERSION,
 };
-use crate::eval::Fences;
+use crate::eval::{Directory, Fences};
 
 self_cell::self_cell!(
     /// Bytes together with the view into them.
@@ -34,8 +34,8 @@ macro_rules! sections {
             pub(crate) flags: u16,
             $(pub(crate) $name: &'a [$record],)*
             text: &'a str,
-            /// For each table, fences over its ranges.
-            fences: Vec<RangeFences>,
+            /// For each table, what finds an address fast.
+            indexes: Vec<TableIndex>,
         }
 
         impl<'a> View<'a> {
@@ -44,7 +44,7 @@ macro_rules! sections {
                 let (header, mut cursor) = open_header(bytes)?;
                 $(let $name = cursor.next(stringify!($name))?;)*
                 let text = cursor.text()?;
-                Ok(Self { hash: header.hash.get(), flags: header.flags.get(), $($name,)* text, fences: Vec::new() })
+                Ok(Self { hash: header.hash.get(), flags: header.flags.get(), $($name,)* text, indexes: Vec::new() })
             }
         }
     };
@@ -207,12 +207,14 @@ impl<'a> View<'a> {
 
     /// Builds what makes evaluation fast. Called once, when the contents are known to be good.
     pub(super) fn index(&mut self) {
-        self.fences = self
+        self.indexes = self
             .tables
             .iter()
-            .map(|table| RangeFences {
-                v4: Fences::over(slice(self.ranges_v4, table.ranges_v4).unwrap_or_default()),
-                v6: Fences::over(slice(self.ranges_v6, table.ranges_v6).unwrap_or_default()),
+            .map(|table| TableIndex {
+                hosts_v4: Directory::over(slice(self.hosts_v4, table.hosts_v4).unwrap_or_default()),
+                hosts_v6: Directory::over(slice(self.hosts_v6, table.hosts_v6).unwrap_or_default()),
+                ranges_v4: Fences::over(slice(self.ranges_v4, table.ranges_v4).unwrap_or_default()),
+                ranges_v6: Fences::over(slice(self.ranges_v6, table.ranges_v6).unwrap_or_default()),
             })
             .collect();
     }
@@ -239,23 +241,25 @@ impl<'a> View<'a> {
         Some(TableView {
             table,
             classes: slice(self.classes, table.classes)?,
-            fences: self.fences.get(index as usize)?,
+            index: self.indexes.get(index as usize)?,
         })
     }
 }
 
-/// A table, its port classes and what finds its ranges.
+/// A table, its port classes and what finds its addresses.
 #[derive(Clone, Copy)]
 pub(crate) struct TableView<'a> {
     pub(crate) table: &'a Table,
     pub(crate) classes: &'a [Span],
-    pub(crate) fences: &'a RangeFences,
+    pub(crate) index: &'a TableIndex,
 }
 
-/// Fences over the ranges of a table.
-pub(crate) struct RangeFences {
-    pub(crate) v4: Fences<u32>,
-    pub(crate) v6: Fences<u128>,
+/// What finds an address in a table.
+pub(crate) struct TableIndex {
+    pub(crate) hosts_v4: Directory,
+    pub(crate) hosts_v6: Directory,
+    pub(crate) ranges_v4: Fences<u32>,
+    pub(crate) ranges_v6: Fences<u128>,
 }
 
 /// The records of a span; `None` when it does not lie inside.
