@@ -1,0 +1,22 @@
+//! Where the state of the cluster comes from: Kubernetes objects in, [`Event`]s out.
+//!
+//! ```text
+//!  folder ──manifests──▶ yaml ──▶ decode ──▶ convert ──▶ events
+//! ```
+//!
+//! The only module that names `k8s-openapi`: everything behind the events speaks
+//! [`sidewall_policy::model`]. A source never judges and never keeps quiet: what it cannot read is
+//! reported as a [`crate::problem::Problem`], and a NetworkPolicy that cannot be read still
+//! isolates what it may have been meant to isolate.
+
+mod convert;
+mod decode;
+mod event;
+pub mod manifests;
+mod report;
+mod yaml;
+
+pub use event::{
+    Batch, Endpoint, EndpointPort, EndpointSlice, Event, Kind, Object, ObjectRef, Origin, Pod,
+    Service, ServicePort, Target,
+};

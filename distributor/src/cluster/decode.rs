@@ -1,0 +1,208 @@
+//! From documents to objects, strictly: nothing that is written down is passed over in silence.
+//!
+//! | what is wrong                         | what becomes of it                                      |
+//! |---------------------------------------|---------------------------------------------------------|
+//! | a field nobody knows                  | reported; the object is in force without it             |
+//! | the same in a NetworkPolicy           | reported; what it stands in fails closed, see [`policy`]|
+//! | a field of the wrong type, a key twice| reported; the object is not used, a NetworkPolicy closes|
+//! | another version of a kind we use      | reported; not used, a NetworkPolicy closes              |
+//! | kinds that we do not use              | ignored                                                 |
+//!
+//! "Closes" means: it isolates the pods it may have been meant for, and allows nothing.
+
+mod header;
+mod policy;
+mod salvage;
+mod strict;
+#[cfg(test)]
+mod tests;
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use sidewall_policy::model::NamespacedName;
+
+use super::convert;
+use super::event::{Kind, Object, ObjectRef};
+use super::report::Report;
+use super::yaml::{self, Content};
+use crate::problem::Problem;
+use header::{Header, Version};
+
+/// What a file says.
+#[derive(Debug, Default)]
+pub(super) struct Loaded {
+    /// Its objects, in the order of the file.
+    pub(super) objects: Vec<Object>,
+    /// What is wrong with them.
+    pub(super) problems: Vec<Problem>,
+    /// Objects made up for documents that are not YAML: they stand in for policies that are not
+    /// known any better.
+    pub(super) stand_ins: Vec<Object>,
+    /// Every document is YAML. Otherwise objects that the file held before may still be meant.
+    pub(super) whole: bool,
+}
+
+/// Reads all objects of a file; `name` is how problems call it.
+pub(super) fn file(name: &str, text: &str) -> Loaded {
+    let mut loaded = Loaded {
+        whole: true,
+        ..Loaded::default()
+    };
+    for document in yaml::documents(text) {
+        let place = format!("{name} document {}", document.number);
+        match document.content {
+            Content::Value(value) => item(value, None, None, &place, &mut loaded),
+            Content::Ambiguous(value, why) => item(value, Some(&why), None, &place, &mut loaded),
+            Content::Broken(why) => {
+                loaded.whole = false;
+                let stand_in = salvage::stand_in(document.text, &place);
+                loaded
+                    .problems
+                    .push(salvage::problem(&place, why, stand_in.as_ref()));
+                loaded.stand_ins.extend(stand_in.map(Object::NetworkPolicy));
+            }
+        }
+    }
+    loaded
+}
+
+/// Reads one object, or every object of a list. Items of a typed list may leave out what the list's
+/// own kind says: `defaults`.
+fn item(
+    value: Value,
+    ambiguous: Option<&str>,
+    defaults: Option<&Header>,
+    place: &str,
+    loaded: &mut Loaded,
+) {
+    if value.is_null() {
+        return;
+    }
+    let header = Header::read(&value, defaults);
+    if let Some(of_items) = header.list() {
+        let Value::Object(mut list) = value else {
+            return;
+        };
+        let Some(Value::Array(items)) = list.remove("items") else {
+            return;
+        };
+        for (i, value) in items.into_iter().enumerate() {
+            let place = format!("{place} items[{i}]");
+            item(value, ambiguous, Some(&of_items), &place, loaded);
+        }
+        return;
+    }
+    let mut report = Report::new(place);
+    match header.version() {
+        Version::Ours(kind) => {
+            let (object, problems) = object(kind, &header, &value, ambiguous, place);
+            loaded.objects.extend(object);
+            loaded.problems.extend(problems);
+        }
+        Version::Unknown(kind) => {
+            let reference = header.reference(kind, place);
+            let mut report = Report::new(&reference);
+            let given = header.api_version.as_deref().unwrap_or_default();
+            let reason = format!("{given:?} is not supported, write {:?}", kind.api_version());
+            if kind == Kind::NetworkPolicy {
+                report.add("apiVersion", reason, policy::CLOSED);
+                let closed = policy::closed(&value, reference.id);
+                loaded.objects.push(Object::NetworkPolicy(closed));
+            } else {
+                report.add("apiVersion", reason, "the object is not used");
+            }
+            loaded.problems.extend(report.into_problems());
+        }
+        Version::Lookalike => {
+            let given = header.api_version.as_deref().unwrap_or_default();
+            report.add(
+                "apiVersion",
+                format!("NetworkPolicy of {given:?} is not a Kubernetes NetworkPolicy"),
+                "it is not enforced by Sidewall",
+            );
+        }
+        Version::Other => tracing::debug!(place, kind = ?header.kind, "ignoring an unused kind"),
+        Version::None => report.add("kind", "Required value", "the document is not used"),
+    }
+    loaded.problems.extend(report.into_problems());
+}
+
+/// Reads an object of a kind and version that we use.
+fn object(
+    kind: Kind,
+    header: &Header,
+    value: &Value,
+    ambiguous: Option<&str>,
+    place: &str,
+) -> (Option<Object>, Vec<Problem>) {
+    let reference = header.reference(kind, place);
+    let mut report = Report::new(&reference);
+    if header.name.is_none() {
+        let reason = "Required value: a name is required";
+        if kind != Kind::NetworkPolicy {
+            report.add("metadata.name", reason, "the object is not used");
+            return (None, report.into_problems());
+        }
+        report.add(
+            "metadata.name",
+            reason,
+            "it is in force under its place in the file",
+        );
+    }
+    if let Some(why) = ambiguous {
+        let consequence = match kind {
+            Kind::NetworkPolicy => policy::SEALED,
+            _ => "the object is not used",
+        };
+        report.add("", why, consequence);
+        let sealed = || Object::NetworkPolicy(policy::sealed(reference.id));
+        let object = (kind == Kind::NetworkPolicy).then(sealed);
+        return (object, report.into_problems());
+    }
+    let name = reference.id.name.as_ref();
+    let id = reference.id.clone();
+    let object = match kind {
+        Kind::Namespace => typed(value, &mut report)
+            .map(|raw| Object::Namespace(convert::namespace(name, &raw, &mut report))),
+        Kind::Node => typed(value, &mut report)
+            .map(|raw| Object::Node(convert::node(name, &raw, &mut report))),
+        Kind::Pod => {
+            typed(value, &mut report).map(|raw| Object::Pod(convert::pod(id, &raw, &mut report)))
+        }
+        Kind::Service => typed(value, &mut report)
+            .map(|raw| Object::Service(convert::service(id, &raw, &mut report))),
+        Kind::EndpointSlice => typed(value, &mut report)
+            .map(|raw| Object::EndpointSlice(convert::endpoint_slice(id, &raw, &mut report))),
+        Kind::NetworkPolicy => {
+            let policy = policy::read(value, id, &mut report);
+            Some(Object::NetworkPolicy(policy))
+        }
+    };
+    (object, report.into_problems())
+}
+
+/// Reads a whole object of a `k8s-openapi` type.
+fn typed<T: DeserializeOwned>(value: &Value, report: &mut Report) -> Option<T> {
+    match strict::decode::<T>(value, "") {
+        Ok((object, unknown)) => {
+            for field in unknown {
+                report.add(
+                    field,
+                    strict::UNKNOWN,
+                    "the object is in force without this field",
+                );
+            }
+            Some(object)
+        }
+        Err(flaw) => {
+            report.add(flaw.field, flaw.reason, "the object is not used");
+            None
+        }
+    }
+}
+
+/// The object a problem is about when its own name is not known.
+fn nameless(kind: Kind, namespace: &str, place: &str) -> ObjectRef {
+    let id = NamespacedName::new(namespace, format!("({place})"));
+    ObjectRef::new(kind, id)
+}

@@ -1,0 +1,194 @@
+//! Services and the backends behind them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use sidewall_policy::model::{self, Backend, NamespacedName, Phase};
+
+use crate::cluster::{EndpointSlice, Pod, Service, ServicePort, Target};
+
+/// Services, EndpointSlices, and what they come to.
+#[derive(Debug, Default)]
+pub(super) struct Services {
+    services: BTreeMap<NamespacedName, Service>,
+    slices: BTreeMap<NamespacedName, EndpointSlice>,
+    /// The slices of each service, by its name.
+    by_service: BTreeMap<NamespacedName, BTreeSet<NamespacedName>>,
+}
+
+impl Services {
+    /// The name of every Service.
+    pub(super) fn ids(&self) -> impl Iterator<Item = &NamespacedName> {
+        self.services.keys()
+    }
+
+    /// Adds, replaces or removes a Service.
+    pub(super) fn set(&mut self, id: &NamespacedName, service: Option<Service>) {
+        match service {
+            Some(service) => self.services.insert(id.clone(), service),
+            None => self.services.remove(id),
+        };
+    }
+
+    /// Adds, replaces or removes an EndpointSlice. Returns the services whose backends it changes.
+    pub(super) fn set_slice(
+        &mut self,
+        id: &NamespacedName,
+        slice: Option<EndpointSlice>,
+    ) -> Vec<NamespacedName> {
+        let owner = |slice: &EndpointSlice| {
+            let service = slice.service.as_ref()?;
+            Some(NamespacedName::new(
+                Arc::clone(&slice.id.namespace),
+                Arc::clone(service),
+            ))
+        };
+        let now = slice.as_ref().and_then(owner);
+        let before = match slice {
+            Some(slice) => self.slices.insert(id.clone(), slice),
+            None => self.slices.remove(id),
+        };
+        let before = before.as_ref().and_then(owner);
+        if let Some(service) = &before
+            && let Some(slices) = self.by_service.get_mut(service)
+        {
+            slices.remove(id);
+            if slices.is_empty() {
+                self.by_service.remove(service);
+            }
+        }
+        if let Some(service) = &now {
+            let slices = self.by_service.entry(service.clone()).or_default();
+            slices.insert(id.clone());
+        }
+        before.into_iter().chain(now).collect()
+    }
+
+    /// The services of a pod's namespace that select it, as it was or as it is.
+    pub(super) fn selecting(
+        &self,
+        namespace: &Arc<str>,
+        pods: [Option<&Pod>; 2],
+    ) -> Vec<NamespacedName> {
+        let first = NamespacedName::new(Arc::clone(namespace), "");
+        self.services
+            .range(first..)
+            .take_while(|(id, _)| id.namespace == *namespace)
+            .filter(|(_, service)| {
+                let selector = service.selector.as_ref();
+                let selects = |pod: &&Pod| selector.is_some_and(|it| it.matches(&pod.pod.labels));
+                pods.iter().flatten().any(selects)
+            })
+            .map(|(id, _)| id.clone())
+            .collect()
+    }
+
+    /// Works out the backends of a service: those of its EndpointSlices if there are any, else
+    /// what the endpoints controller would make of `pods`, the pods of its namespace.
+    pub(super) fn resolve<'a>(
+        &self,
+        id: &NamespacedName,
+        pods: impl Iterator<Item = &'a Pod> + Clone,
+    ) -> Option<model::Service> {
+        let service = self.services.get(id)?;
+        let backends = |port: &ServicePort| match self.by_service.get(id) {
+            Some(slices) => {
+                let slices = slices.iter().filter_map(|slice| self.slices.get(slice));
+                of_slices(port, slices)
+            }
+            None => of_pods(service, port, pods.clone()),
+        };
+        Some(model::Service {
+            id: id.clone(),
+            addresses: service.addresses.clone(),
+            ports: service
+                .ports
+                .iter()
+                .map(|port| model::ServicePort {
+                    protocol: port.protocol,
+                    port: port.port,
+                    node_port: port.node_port,
+                    backends: backends(port),
+                })
+                .collect(),
+        })
+    }
+}
+
+fn of_slices<'a>(
+    port: &ServicePort,
+    slices: impl Iterator<Item = &'a EndpointSlice>,
+) -> Vec<Backend> {
+    let mut choice = Choice::default();
+    for slice in slices {
+        let ports = slice.ports.iter();
+        for number in ports.filter(|it| it.name == port.name && it.protocol == port.protocol) {
+            for endpoint in &slice.endpoints {
+                choice.add(
+                    endpoint.ready,
+                    endpoint.serving,
+                    &endpoint.addresses,
+                    number.port,
+                );
+            }
+        }
+    }
+    choice.made()
+}
+
+fn of_pods<'a>(
+    service: &Service,
+    port: &ServicePort,
+    pods: impl Iterator<Item = &'a Pod>,
+) -> Vec<Backend> {
+    let mut choice = Choice::default();
+    let Some(selector) = &service.selector else {
+        return Vec::new();
+    };
+    for pod in pods {
+        if pod.pod.phase == Phase::Terminal || !selector.matches(&pod.pod.labels) {
+            continue;
+        }
+        let number = match &port.target {
+            Target::Number(number) => Some(*number),
+            Target::Name(name) => pod.pod.resolve_port(name, port.protocol).next(),
+        };
+        if let Some(number) = number {
+            let serving = pod.ready || service.publish_not_ready;
+            let ready = (pod.ready && !pod.terminating) || service.publish_not_ready;
+            choice.add(ready, serving, &pod.pod.ips, number);
+        }
+    }
+    choice.made()
+}
+
+/// Ready backends, or without any of those the ones that still serve while they are being deleted:
+/// that is how kube-proxy chooses.
+#[derive(Default)]
+struct Choice {
+    ready: Vec<Backend>,
+    serving: Vec<Backend>,
+}
+
+impl Choice {
+    fn add(&mut self, ready: bool, serving: bool, ips: &[IpAddr], port: u16) {
+        let list = match (ready, serving) {
+            (true, _) => &mut self.ready,
+            (false, true) => &mut self.serving,
+            (false, false) => return,
+        };
+        list.extend(ips.iter().map(|ip| Backend { ip: *ip, port }));
+    }
+
+    fn made(self) -> Vec<Backend> {
+        let mut made = if self.ready.is_empty() {
+            self.serving
+        } else {
+            self.ready
+        };
+        made.sort_unstable();
+        made.dedup();
+        made
+    }
+}
