@@ -111,10 +111,12 @@ impl Directory {
     /// The place of a key among those it was built over.
     #[inline]
     pub(super) fn find<K: Key>(&self, keys: &[K], wanted: K::Value) -> Option<usize> {
-        let bucket = (K::top(wanted).checked_shr(self.shift)?) as usize;
-        let (start, end) = match self.starts.get(bucket..)? {
-            [start, end, ..] => (*start as usize, *end as usize),
-            _ => (0, keys.len()),
+        let (start, end) = if self.starts.is_empty() {
+            (0, keys.len())
+        } else {
+            let bucket = K::top(wanted).checked_shr(self.shift)? as usize;
+            let [start, end] = *self.starts.get(bucket..)?.first_chunk::<2>()?;
+            (start as usize, end as usize)
         };
         let below = |key: &K| key.value() < wanted;
         let rest = keys.get(start..)?;
