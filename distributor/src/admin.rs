@@ -30,6 +30,9 @@ use crate::xds::Clients;
 
 pub use status::{PodState, PodStatus, Refusal, Status, Timed, Wanted};
 
+/// How many problems an unready `/readyz` shows: a probe's log is not the place for all.
+const READY_PROBLEMS: usize = 10;
+
 /// What the pages are made from.
 #[derive(Clone)]
 pub struct Admin {
@@ -48,7 +51,11 @@ impl Admin {
     ///
     /// # Errors
     /// When the listener fails.
-    pub async fn run(self, listener: TcpListener, shutdown: CancellationToken) -> std::io::Result<()> {
+    pub async fn run(
+        self,
+        listener: TcpListener,
+        shutdown: CancellationToken,
+    ) -> std::io::Result<()> {
         let router = Router::new()
             .route("/healthz", get(|| async { "alive\n" }))
             .route("/readyz", get(ready))
@@ -67,11 +74,16 @@ impl Admin {
 
 async fn ready(State(admin): State<Admin>) -> impl IntoResponse {
     if admin.source.is_synced() {
-        (StatusCode::OK, "ready\n")
-    } else {
-        let waiting = "not ready: the source has not been read completely yet, so no snapshot is served\n";
-        (StatusCode::SERVICE_UNAVAILABLE, waiting)
+        return (StatusCode::OK, "ready\n".to_owned());
     }
+    let mut why =
+        "not ready: the sources have not been read completely yet, and nothing is served before\n"
+            .to_owned();
+    // Whatever is wrong with a source is among them.
+    for problem in admin.problems.borrow().iter().take(READY_PROBLEMS) {
+        why.push_str(&format!("- {problem}\n"));
+    }
+    (StatusCode::SERVICE_UNAVAILABLE, why)
 }
 
 async fn status(State(admin): State<Admin>) -> Json<Status> {
@@ -81,7 +93,10 @@ async fn status(State(admin): State<Admin>) -> Json<Status> {
 async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
     match scrape::text(&admin.registry, &admin.status()) {
         Ok(text) => Ok(([(header::CONTENT_TYPE, scrape::CONTENT_TYPE)], text)),
-        Err(error) => Err((StatusCode::INTERNAL_SERVER_ERROR, format!("cannot encode the metrics: {error}\n"))),
+        Err(error) => Err((
+            StatusCode::INTERNAL_SERVER_ERROR,
+            format!("cannot encode the metrics: {error}\n"),
+        )),
     }
 }
 

@@ -42,7 +42,10 @@ impl Cli {
     /// # Errors
     /// Whatever the subcommand could not do, in one line that says what to change.
     pub fn run(self) -> anyhow::Result<()> {
-        let Self { log_format, command } = self;
+        let Self {
+            log_format,
+            command,
+        } = self;
         log_format.start()?;
         match command {
             Command::Serve(args) => tokio::runtime::Builder::new_multi_thread()
@@ -61,7 +64,9 @@ impl LogFormat {
             .with_default_directive(LevelFilter::INFO.into())
             .from_env()
             .context("RUST_LOG is not a list of filters such as info,sidewall_distributor=debug")?;
-        let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+        let lines = tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_writer(io::stderr);
         match self {
             Self::Text => lines.init(),
             Self::Json => lines.json().init(),

@@ -40,15 +40,45 @@ pub fn registry() -> (Registry, XdsMetrics) {
 
 impl XdsMetrics {
     fn register(registry: &mut Registry) -> Self {
-        let Self { streams, pushes, bytes, acks, nacks, withheld, ack_seconds } = Self::default();
+        let Self {
+            streams,
+            pushes,
+            bytes,
+            acks,
+            nacks,
+            withheld,
+            ack_seconds,
+        } = Self::default();
         registry.register("streams", "Sidecars connected now", streams.clone());
         registry.register("pushes", "Snapshots sent to sidecars", pushes.clone());
-        registry.register_with_unit("sent", "Size of the snapshots sent", Unit::Bytes, bytes.clone());
+        registry.register_with_unit(
+            "sent",
+            "Size of the snapshots sent",
+            Unit::Bytes,
+            bytes.clone(),
+        );
         registry.register("acks", "Snapshots accepted by an Envoy", acks.clone());
         registry.register("nacks", "Snapshots refused by an Envoy", nacks.clone());
-        registry.register("withheld", "Snapshots that failed the check before sending", withheld.clone());
-        registry.register_with_unit("ack", "From sending a snapshot to its ACK", Unit::Seconds, ack_seconds.clone());
-        Self { streams, pushes, bytes, acks, nacks, withheld, ack_seconds }
+        registry.register(
+            "withheld",
+            "Snapshots that failed the check before sending",
+            withheld.clone(),
+        );
+        registry.register_with_unit(
+            "ack",
+            "From sending a snapshot to its ACK",
+            Unit::Seconds,
+            ack_seconds.clone(),
+        );
+        Self {
+            streams,
+            pushes,
+            bytes,
+            acks,
+            nacks,
+            withheld,
+            ack_seconds,
+        }
     }
 }
 

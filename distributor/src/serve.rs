@@ -3,18 +3,21 @@
 mod listen;
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sidewall_policy::compile::Options;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::admin::Admin;
+use crate::cluster::manifests;
 use crate::problem::Problem;
 use crate::snapshots::SnapshotSource;
 use crate::xds::{self, Clients, PlaintextIdentity};
-use crate::metrics;
+use crate::{metrics, publish, shutdown};
 
 pub use listen::{Listen, ListenError, Listeners};
 
@@ -39,6 +42,49 @@ pub enum Error {
     Admin(#[source] io::Error),
 }
 
+/// The arguments of `sidewall serve`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// The folder whose YAML and JSON files are the cluster: Pods, Namespaces, NetworkPolicies,
+    /// Services, EndpointSlices and Nodes, applied as the files change
+    #[arg(long, value_name = "DIR")]
+    manifests: PathBuf,
+
+    #[command(flatten)]
+    listen: Listen,
+
+    /// Judge what a pod sends to its own node by its egress policies, too, instead of always
+    /// allowing it
+    #[arg(long)]
+    enforce_own_node_egress: bool,
+}
+
+impl Args {
+    /// Serves until SIGTERM or SIGINT.
+    ///
+    /// # Errors
+    /// When an address is refused or taken, or a server fails.
+    pub async fn run(self) -> Result<(), Error> {
+        let Self {
+            manifests,
+            listen,
+            enforce_own_node_egress,
+        } = self;
+        let shutdown = shutdown::on_signal().map_err(Error::Signals)?;
+        let listeners = listen.bind().await?;
+        // No node agent takes its bundle from here yet, so sidecars must not count on one.
+        let options = Options {
+            node_plane: false,
+            enforce_own_node_egress,
+        };
+        info!(folder = %manifests.display(), "following manifests");
+        let events = manifests::start(&manifests, shutdown.clone());
+        let publisher = publish::start(events, options, shutdown.clone());
+        let problems = publisher.problems();
+        serve(listeners, publisher, problems, shutdown).await
+    }
+}
+
 /// Serves what `source` publishes on both listeners, until `shutdown` is cancelled and the clients
 /// have gone or [`DRAIN`] is over.
 ///
@@ -60,10 +106,20 @@ pub async fn serve(
         counters,
         shutdown.clone(),
     );
-    let pages = Admin { source, clients, problems, registry: Arc::new(registry) };
+    let pages = Admin {
+        source,
+        clients,
+        problems,
+        registry: Arc::new(registry),
+    };
 
     let xds = async { server.run(xds).await.map_err(Error::from) };
-    let admin = async { pages.run(admin, shutdown.clone()).await.map_err(Error::Admin) };
+    let admin = async {
+        pages
+            .run(admin, shutdown.clone())
+            .await
+            .map_err(Error::Admin)
+    };
     let drained = async {
         shutdown.cancelled().await;
         tokio::time::sleep(DRAIN).await;
@@ -78,3 +134,6 @@ pub async fn serve(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -21,7 +21,11 @@ pub(crate) fn pod(name: &str) -> NamespacedName {
 /// A real snapshot for a pod without policies. Another address makes another revision.
 pub(crate) fn snapshot(pod: &NamespacedName, ip: &str) -> Published {
     let mut cluster = Cluster::default();
-    let namespace = Namespace { name: pod.namespace.clone(), labels: Labels::default(), mode: Mode::Enforce };
+    let namespace = Namespace {
+        name: pod.namespace.clone(),
+        labels: Labels::default(),
+        mode: Mode::Enforce,
+    };
     cluster.namespaces.insert(pod.namespace.clone(), namespace);
     let object = Pod {
         id: pod.clone(),
@@ -36,7 +40,11 @@ pub(crate) fn snapshot(pod: &NamespacedName, ip: &str) -> Published {
     cluster.pods.insert(pod.clone(), object);
     let bytes = compile_snapshot(&cluster, std::slice::from_ref(pod), &Options::default());
     let revision = Snapshot::check(bytes.clone()).unwrap().revision();
-    Published { revision, bytes: Bytes::from(bytes), published_at: SystemTime::now() }
+    Published {
+        revision,
+        bytes: Bytes::from(bytes),
+        published_at: SystemTime::now(),
+    }
 }
 
 /// The source: what is put on it is published.
@@ -63,9 +71,16 @@ impl Shelf {
         self.synced.store(true, Ordering::Relaxed);
     }
 
-    fn with<T>(&self, pod: &NamespacedName, use_it: impl FnOnce(&watch::Sender<Option<Published>>) -> T) -> T {
+    fn with<T>(
+        &self,
+        pod: &NamespacedName,
+        use_it: impl FnOnce(&watch::Sender<Option<Published>>) -> T,
+    ) -> T {
         let mut pods = self.pods.lock().unwrap_or_else(PoisonError::into_inner);
-        use_it(pods.entry(pod.clone()).or_insert_with(|| watch::Sender::new(None)))
+        use_it(
+            pods.entry(pod.clone())
+                .or_insert_with(|| watch::Sender::new(None)),
+        )
     }
 }
 

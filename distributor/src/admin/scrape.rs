@@ -30,14 +30,22 @@ fn gauges(status: &Status) -> Registry {
     let mut registry = Registry::with_prefix(PREFIX);
     let synced = Gauge::<i64>::default();
     synced.set(status.synced.into());
-    registry.register("synced", "Whether every source has been read completely", synced);
+    registry.register(
+        "synced",
+        "Whether every source has been read completely",
+        synced,
+    );
 
     let pods = Labelled::default();
     for state in PodState::ALL {
         let count = status.pods.iter().filter(|pod| pod.state == state).count();
         gauge(&pods, "state", state.as_str(), count);
     }
-    registry.register("pods", "Pods by how far their snapshot has come, as in /status", pods);
+    registry.register(
+        "pods",
+        "Pods by how far their snapshot has come, as in /status",
+        pods,
+    );
 
     let wanted = status.pods.iter().filter_map(|pod| pod.wanted.as_ref());
     let (mut snapshots, mut bytes) = (0, 0);
@@ -50,7 +58,11 @@ fn gauges(status: &Status) -> Registry {
     registry.register("snapshots", "Pods that have a snapshot", published);
     let size = Gauge::<i64>::default();
     size.set(as_value(bytes));
-    registry.register("snapshots_bytes", "Size of the snapshots of all pods together", size);
+    registry.register(
+        "snapshots_bytes",
+        "Size of the snapshots of all pods together",
+        size,
+    );
 
     let problems = Labelled::default();
     let mut kinds: BTreeMap<&str, usize> = BTreeMap::new();
@@ -60,12 +72,18 @@ fn gauges(status: &Status) -> Registry {
     for (name, count) in kinds {
         gauge(&problems, "kind", name, count);
     }
-    registry.register("problems", "Objects, or parts of them, that were refused; see /status", problems);
+    registry.register(
+        "problems",
+        "Objects, or parts of them, that were refused; see /status",
+        problems,
+    );
     registry
 }
 
 fn gauge(family: &Labelled, label: &'static str, value: &str, count: usize) {
-    family.get_or_create(&[(label, value.to_owned())]).set(as_value(count));
+    family
+        .get_or_create(&[(label, value.to_owned())])
+        .set(as_value(count));
 }
 
 fn as_value(count: usize) -> i64 {

@@ -70,8 +70,14 @@ pub enum PodState {
 
 impl PodState {
     /// All of them, in the order of the documentation.
-    pub const ALL: [Self; 6] =
-        [Self::Applied, Self::Pending, Self::Refused, Self::Unknown, Self::Disconnected, Self::Absent];
+    pub const ALL: [Self; 6] = [
+        Self::Applied,
+        Self::Pending,
+        Self::Refused,
+        Self::Unknown,
+        Self::Disconnected,
+        Self::Absent,
+    ];
 
     /// As in JSON and in metric labels.
     pub fn as_str(self) -> &'static str {
@@ -160,24 +166,39 @@ impl PodStatus {
             }),
             sent: latest.and_then(|stream| stream.sent).map(Timed::from),
             applied: latest.and_then(|stream| stream.acked).map(Timed::from),
-            refused: latest.and_then(|stream| stream.refused.clone()).map(Refusal::from),
+            refused: latest
+                .and_then(|stream| stream.refused.clone())
+                .map(Refusal::from),
             streams: client.open.len(),
             since: latest.map(|stream| stream.disconnected_at.unwrap_or(stream.connected_at)),
-            peer: latest.and_then(|stream| stream.peer).map(|peer| peer.to_string()),
+            peer: latest
+                .and_then(|stream| stream.peer)
+                .map(|peer| peer.to_string()),
         }
     }
 }
 
 fn state(published: Option<&Published>, client: &Client) -> PodState {
     let Some(stream) = client.open.last() else {
-        return if client.closed.is_some() { PodState::Disconnected } else { PodState::Absent };
+        return if client.closed.is_some() {
+            PodState::Disconnected
+        } else {
+            PodState::Absent
+        };
     };
-    let Some(Published { revision: wanted, .. }) = published else {
+    let Some(Published {
+        revision: wanted, ..
+    }) = published
+    else {
         return PodState::Unknown;
     };
     if stream.acked.is_some_and(|acked| acked.revision == *wanted) {
         PodState::Applied
-    } else if stream.refused.as_ref().is_some_and(|refused| refused.revision == *wanted) {
+    } else if stream
+        .refused
+        .as_ref()
+        .is_some_and(|refused| refused.revision == *wanted)
+    {
         PodState::Refused
     } else {
         PodState::Pending
@@ -191,12 +212,27 @@ impl From<Stamped> for Timed {
 }
 
 impl From<Refused> for Refusal {
-    fn from(Refused { revision, at, by, reason }: Refused) -> Self {
-        Self { revision, at, by, reason }
+    fn from(
+        Refused {
+            revision,
+            at,
+            by,
+            reason,
+        }: Refused,
+    ) -> Self {
+        Self {
+            revision,
+            at,
+            by,
+            reason,
+        }
     }
 }
 
-fn display<T: std::fmt::Display, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
+fn display<T: std::fmt::Display, S: Serializer>(
+    value: &T,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     serializer.collect_str(value)
 }
 
@@ -206,7 +242,10 @@ fn time<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Err
 }
 
 #[expect(clippy::ref_option, reason = "serde passes a reference to the field")]
-fn optional_time<S: Serializer>(optional: &Option<SystemTime>, serializer: S) -> Result<S::Ok, S::Error> {
+fn optional_time<S: Serializer>(
+    optional: &Option<SystemTime>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     match optional {
         Some(value) => time(value, serializer),
         None => serializer.serialize_none(),

@@ -35,12 +35,28 @@ impl Running {
     async fn with(registry: Registry) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let (shelf, clients, shutdown) = (Arc::new(Shelf::default()), Clients::default(), CancellationToken::new());
+        let (shelf, clients, shutdown) = (
+            Arc::new(Shelf::default()),
+            Clients::default(),
+            CancellationToken::new(),
+        );
         let (problems, watched) = watch::channel(Arc::default());
         let source = Arc::clone(&shelf);
-        let admin = Admin { source, clients: clients.clone(), problems: watched, registry: Arc::new(registry) };
+        let admin = Admin {
+            source,
+            clients: clients.clone(),
+            problems: watched,
+            registry: Arc::new(registry),
+        };
         let task = tokio::spawn(admin.run(listener, shutdown.clone()));
-        Self { shelf, clients, problems, shutdown, task, address }
+        Self {
+            shelf,
+            clients,
+            problems,
+            shutdown,
+            task,
+            address,
+        }
     }
 
     /// Status code, head and body of a GET.
@@ -86,7 +102,15 @@ async fn alive_at_once_but_ready_only_when_synced() {
     assert_eq!(running.get("/healthz").await.0, 200);
     let (code, _, body) = running.get("/readyz").await;
     assert_eq!(code, 503);
-    assert!(body.contains("has not been read completely"), "{body}");
+    assert!(body.contains("have not been read completely"), "{body}");
+    running
+        .problems
+        .send_replace(Arc::new(vec![problem("/etc/sidewall/manifests")]));
+    let (_, _, body) = running.get("/readyz").await;
+    assert!(
+        body.contains("- /etc/sidewall/manifests: spec.ingress[0]"),
+        "{body}"
+    );
     running.shelf.set_synced();
     let (code, _, body) = running.get("/readyz").await;
     assert_eq!((code, body.as_str()), (200, "ready\n"));
@@ -97,12 +121,21 @@ async fn status_follows_a_pod_from_absent_to_disconnected() {
     let running = Running::start().await;
     let wanted = running.shelf.put(&pod("db"), "10.0.0.1");
     assert_eq!(running.state().await, "absent");
-    let connection = running.clients.connect(&pod("db"), Some(SocketAddr::from(([127, 0, 0, 1], 4000))), at(1));
+    let connection = running.clients.connect(
+        &pod("db"),
+        Some(SocketAddr::from(([127, 0, 0, 1], 4000))),
+        at(1),
+    );
     assert_eq!(running.state().await, "pending");
     connection.sent(wanted.revision, at(2));
     assert_eq!(running.state().await, "pending", "sent is not applied");
     let reason = "no room".to_owned();
-    connection.refused(Refused { revision: wanted.revision, at: at(3), by: Refuser::Envoy, reason });
+    connection.refused(Refused {
+        revision: wanted.revision,
+        at: at(3),
+        by: Refuser::Envoy,
+        reason,
+    });
     assert_eq!(running.state().await, "refused");
     connection.acked(wanted.revision, at(4));
     assert_eq!(running.state().await, "applied");
@@ -123,12 +156,23 @@ async fn the_field_names_of_status_are_stable() {
     let mut published = running.shelf.put(&pod("db"), "10.0.0.1");
     published.published_at = at(0);
     running.shelf.put_raw(&pod("db"), published.clone());
-    running.problems.send_replace(Arc::new(vec![problem("NetworkPolicy default/db")]));
-    let connection = running.clients.connect(&pod("db"), Some(SocketAddr::from(([127, 0, 0, 1], 4000))), at(1));
+    running
+        .problems
+        .send_replace(Arc::new(vec![problem("NetworkPolicy default/db")]));
+    let connection = running.clients.connect(
+        &pod("db"),
+        Some(SocketAddr::from(([127, 0, 0, 1], 4000))),
+        at(1),
+    );
     connection.sent(published.revision, at(2));
     connection.acked(published.revision, at(3));
     let reason = "no room".to_owned();
-    connection.refused(Refused { revision: published.revision, at: at(4), by: Refuser::Distributor, reason });
+    connection.refused(Refused {
+        revision: published.revision,
+        at: at(4),
+        by: Refuser::Distributor,
+        reason,
+    });
     let revision = published.revision.to_string();
     let expected = json!({
         "version": env!("CARGO_PKG_VERSION"),
@@ -164,13 +208,26 @@ async fn metrics_are_open_metrics_and_problems_that_were_mended_go_away() {
     xds.ack_seconds.observe(0.003);
     let running = Running::with(registry).await;
     running.shelf.put(&pod("db"), "10.0.0.1");
-    let kinds = ["NetworkPolicy default/a", "NetworkPolicy default/b", "/etc/sidewall/x y.yaml"];
-    running.problems.send_replace(Arc::new(kinds.into_iter().map(problem).collect()));
+    let kinds = [
+        "NetworkPolicy default/a",
+        "NetworkPolicy default/b",
+        "/etc/sidewall/x y.yaml",
+    ];
+    running
+        .problems
+        .send_replace(Arc::new(kinds.into_iter().map(problem).collect()));
     let (code, head, text) = running.get("/metrics").await;
     assert_eq!(code, 200);
-    assert!(head.contains("content-type: application/openmetrics-text; version=1.0.0"), "{head}");
+    assert!(
+        head.contains("content-type: application/openmetrics-text; version=1.0.0"),
+        "{head}"
+    );
     for line in [
-        concat!("sidewall_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
+        concat!(
+            "sidewall_build_info{version=\"",
+            env!("CARGO_PKG_VERSION"),
+            "\"} 1"
+        ),
         "sidewall_xds_streams 0",
         "sidewall_xds_pushes_total 1",
         "sidewall_xds_sent_bytes_total 0",
@@ -185,7 +242,10 @@ async fn metrics_are_open_metrics_and_problems_that_were_mended_go_away() {
         "sidewall_problems{kind=\"NetworkPolicy\"} 2",
         "sidewall_problems{kind=\"file\"} 1",
     ] {
-        assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+        assert!(
+            text.lines().any(|found| found == line),
+            "{line} is not in\n{text}"
+        );
     }
     assert!(text.ends_with("# EOF\n"), "{text}");
 
@@ -200,6 +260,9 @@ async fn shutdown_closes_the_port() {
     assert_eq!(running.get("/healthz").await.0, 200);
     running.shutdown.cancel();
     let ended = tokio::time::timeout(Duration::from_secs(5), running.task).await;
-    ended.expect("within five seconds").expect("no panic").expect("no error");
+    ended
+        .expect("within five seconds")
+        .expect("no panic")
+        .expect("no error");
     assert!(TcpStream::connect(running.address).await.is_err());
 }

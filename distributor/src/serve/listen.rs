@@ -59,12 +59,18 @@ impl Listen {
     /// # Errors
     /// When xDS would be served in plain text beyond loopback without leave, or an address cannot be bound.
     pub async fn bind(self) -> Result<Listeners, ListenError> {
-        let Self { xds_listen, admin_listen, insecure_plaintext } = self;
+        let Self {
+            xds_listen,
+            admin_listen,
+            insecure_plaintext,
+        } = self;
         if !xds_listen.ip().is_loopback() {
             if !insecure_plaintext {
                 return Err(ListenError::Plaintext(xds_listen));
             }
-            warn!("xds is served in plain text on {xds_listen}: every client is believed to be the pod it names");
+            warn!(
+                "xds is served in plain text on {xds_listen}: every client is believed to be the pod it names"
+            );
         }
         Ok(Listeners {
             xds: bind("--xds-listen", xds_listen).await?,
@@ -74,10 +80,15 @@ impl Listen {
 }
 
 async fn bind(flag: &'static str, address: SocketAddr) -> Result<TcpListener, ListenError> {
-    let refused = |source| ListenError::Bind { flag, address, source };
+    let refused = |source| ListenError::Bind {
+        flag,
+        address,
+        source,
+    };
     let listener = TcpListener::bind(address).await.map_err(refused)?;
+    // With port 0 this is the only place that tells which one it became.
     let bound = listener.local_addr().map_err(refused)?;
-    info!("{} on {bound}", flag.trim_start_matches('-').replace("-listen", " listening"));
+    info!(flag, address = %bound, "listening");
     Ok(listener)
 }
 
@@ -100,8 +111,14 @@ mod tests {
         }
         for address in ["0.0.0.0:0", "[::]:0", "192.0.2.1:0"] {
             let refusal = listen(address, false).bind().await.unwrap_err();
-            assert!(matches!(refusal, ListenError::Plaintext(_)), "{address}: {refusal}");
-            assert!(refusal.to_string().contains("--insecure-plaintext"), "{refusal}");
+            assert!(
+                matches!(refusal, ListenError::Plaintext(_)),
+                "{address}: {refusal}"
+            );
+            assert!(
+                refusal.to_string().contains("--insecure-plaintext"),
+                "{refusal}"
+            );
         }
         assert!(listen("0.0.0.0:0", true).bind().await.is_ok());
     }
@@ -110,11 +127,21 @@ mod tests {
     async fn an_address_in_use_is_named_with_its_flag() {
         let held = listen("127.0.0.1:0", false).bind().await.unwrap();
         let taken = held.xds.local_addr().unwrap();
-        let refusal = listen(&taken.to_string(), false).bind().await.unwrap_err().to_string();
-        assert!(refusal.starts_with(&format!("--xds-listen {taken}: cannot listen there: ")), "{refusal}");
+        let refusal = listen(&taken.to_string(), false)
+            .bind()
+            .await
+            .unwrap_err()
+            .to_string();
+        assert!(
+            refusal.starts_with(&format!("--xds-listen {taken}: cannot listen there: ")),
+            "{refusal}"
+        );
         let mut both = listen("127.0.0.1:0", false);
         both.admin_listen = taken;
         let refusal = both.bind().await.unwrap_err().to_string();
-        assert!(refusal.starts_with(&format!("--admin-listen {taken}: ")), "{refusal}");
+        assert!(
+            refusal.starts_with(&format!("--admin-listen {taken}: ")),
+            "{refusal}"
+        );
     }
 }

@@ -103,17 +103,33 @@ struct Pod {
 
 impl Clients {
     /// Enters a stream. It counts as open until the handle is dropped.
-    pub(crate) fn connect(&self, pod: &NamespacedName, peer: Option<SocketAddr>, at: SystemTime) -> Connection {
+    pub(crate) fn connect(
+        &self,
+        pod: &NamespacedName,
+        peer: Option<SocketAddr>,
+        at: SystemTime,
+    ) -> Connection {
         let mut register = self.lock();
         register.streams += 1;
         let id = register.streams;
-        let stream = Stream { peer, connected_at: at, disconnected_at: None, sent: None, acked: None, refused: None };
+        let stream = Stream {
+            peer,
+            connected_at: at,
+            disconnected_at: None,
+            sent: None,
+            acked: None,
+            refused: None,
+        };
         let entry = register.pods.entry(pod.clone()).or_default();
         entry.open.insert(id, stream);
         if let Some(key) = entry.closed_key() {
             register.gone.remove(&key);
         }
-        Connection { clients: self.clone(), pod: pod.clone(), id }
+        Connection {
+            clients: self.clone(),
+            pod: pod.clone(),
+            id,
+        }
     }
 
     /// Every pod that is or was connected, sorted by name.
@@ -123,7 +139,11 @@ impl Clients {
             open: pod.open.values().cloned().collect(),
             closed: pod.closed.as_ref().map(|(_, stream)| stream.clone()),
         };
-        register.pods.iter().map(|(name, pod)| (name.clone(), client(pod))).collect()
+        register
+            .pods
+            .iter()
+            .map(|(name, pod)| (name.clone(), client(pod)))
+            .collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Register> {
@@ -190,7 +210,11 @@ impl Connection {
 
     fn update(&self, change: impl FnOnce(&mut Stream)) {
         let mut register = self.clients.lock();
-        if let Some(stream) = register.pods.get_mut(&self.pod).and_then(|pod| pod.open.get_mut(&self.id)) {
+        if let Some(stream) = register
+            .pods
+            .get_mut(&self.pod)
+            .and_then(|pod| pod.open.get_mut(&self.id))
+        {
             change(stream);
         }
     }
@@ -198,7 +222,9 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        self.clients.lock().disconnect(&self.pod, self.id, SystemTime::now());
+        self.clients
+            .lock()
+            .disconnect(&self.pod, self.id, SystemTime::now());
     }
 }
 
@@ -220,7 +246,12 @@ mod tests {
     }
 
     fn refusal(revision: Revision) -> Refused {
-        Refused { revision, at: at(9), by: Refuser::Envoy, reason: "no room".to_owned() }
+        Refused {
+            revision,
+            at: at(9),
+            by: Refuser::Envoy,
+            reason: "no room".to_owned(),
+        }
     }
 
     #[test]
@@ -232,8 +263,20 @@ mod tests {
         let client = clients.all().remove(&pod("db")).unwrap();
         let stream = client.latest().unwrap();
         assert_eq!(stream.connected_at, at(1));
-        assert_eq!(stream.sent, Some(Stamped { revision: A, at: at(2) }));
-        assert_eq!(stream.acked, Some(Stamped { revision: A, at: at(3) }));
+        assert_eq!(
+            stream.sent,
+            Some(Stamped {
+                revision: A,
+                at: at(2)
+            })
+        );
+        assert_eq!(
+            stream.acked,
+            Some(Stamped {
+                revision: A,
+                at: at(3)
+            })
+        );
         assert_eq!(stream.disconnected_at, None);
 
         drop(connection);
@@ -241,7 +284,14 @@ mod tests {
         assert!(client.open.is_empty());
         let stream = client.latest().unwrap();
         assert!(stream.disconnected_at.is_some());
-        assert_eq!(stream.acked, Some(Stamped { revision: A, at: at(3) }), "what it ran is remembered");
+        assert_eq!(
+            stream.acked,
+            Some(Stamped {
+                revision: A,
+                at: at(3)
+            }),
+            "what it ran is remembered"
+        );
     }
 
     #[test]
@@ -252,7 +302,11 @@ mod tests {
         connection.refused(refusal(B));
         let stream = clients.all()[&pod("db")].latest().unwrap().clone();
         assert_eq!(stream.refused, Some(refusal(B)));
-        assert_eq!(stream.acked.map(|acked| acked.revision), Some(A), "the old one is still in force");
+        assert_eq!(
+            stream.acked.map(|acked| acked.revision),
+            Some(A),
+            "the old one is still in force"
+        );
         connection.acked(B, at(10));
         assert_eq!(clients.all()[&pod("db")].latest().unwrap().refused, None);
     }
@@ -266,10 +320,19 @@ mod tests {
         new.acked(B, at(4));
         let client = &clients.all()[&pod("db")];
         assert_eq!(client.open.len(), 2);
-        assert_eq!(client.latest().unwrap().acked, Some(Stamped { revision: B, at: at(4) }));
+        assert_eq!(
+            client.latest().unwrap().acked,
+            Some(Stamped {
+                revision: B,
+                at: at(4)
+            })
+        );
         drop(old);
         let client = &clients.all()[&pod("db")];
-        assert_eq!((client.open.len(), client.latest().unwrap().connected_at), (1, at(2)));
+        assert_eq!(
+            (client.open.len(), client.latest().unwrap().connected_at),
+            (1, at(2))
+        );
     }
 
     #[test]

@@ -25,7 +25,9 @@ pub struct Caller<'a> {
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// What the client claims cannot be read: it has to change its configuration.
-    #[error("node.id {id:?} names no pod: {reason}; use sidecar~IP~POD.NAMESPACE~DOMAIN or NAMESPACE/POD")]
+    #[error(
+        "node.id {id:?} names no pod: {reason}; use sidecar~IP~POD.NAMESPACE~DOMAIN or NAMESPACE/POD"
+    )]
     Malformed {
         /// The id as the client sent it.
         id: String,
@@ -37,7 +39,10 @@ pub enum Refusal {
 /// Decides which pod a client is, and so which snapshot it may have.
 pub trait Authenticator: Send + Sync + 'static {
     /// The pod at the other end, or why nobody is served. Called once a stream, before anything is sent.
-    fn authenticate<'a>(&'a self, caller: Caller<'a>) -> BoxFuture<'a, Result<NamespacedName, Refusal>>;
+    fn authenticate<'a>(
+        &'a self,
+        caller: Caller<'a>,
+    ) -> BoxFuture<'a, Result<NamespacedName, Refusal>>;
 }
 
 /// Believes `node.id`. For development on one machine: [`crate::serve`] permits it on loopback,
@@ -46,7 +51,10 @@ pub trait Authenticator: Send + Sync + 'static {
 pub struct PlaintextIdentity;
 
 impl Authenticator for PlaintextIdentity {
-    fn authenticate<'a>(&'a self, caller: Caller<'a>) -> BoxFuture<'a, Result<NamespacedName, Refusal>> {
+    fn authenticate<'a>(
+        &'a self,
+        caller: Caller<'a>,
+    ) -> BoxFuture<'a, Result<NamespacedName, Refusal>> {
         Box::pin(std::future::ready(pod_of_node_id(caller.node_id)))
     }
 }
@@ -56,7 +64,10 @@ impl Authenticator for PlaintextIdentity {
 /// Two forms: Istio's `TYPE~IP~POD.NAMESPACE~DOMAIN`, where TYPE is `sidecar`, or `router` for a
 /// gateway, which is a pod like any other; and `NAMESPACE/POD`, for bootstraps written by hand.
 fn pod_of_node_id(id: &str) -> Result<NamespacedName, Refusal> {
-    let malformed = |reason| Refusal::Malformed { id: id.to_owned(), reason };
+    let malformed = |reason| Refusal::Malformed {
+        id: id.to_owned(),
+        reason,
+    };
     let (namespace, pod) = if id.contains('~') {
         istio(id).map_err(malformed)?
     } else {
@@ -97,7 +108,9 @@ fn is_label(text: &str) -> bool {
         && !text.is_empty()
         && !text.starts_with('-')
         && !text.ends_with('-')
-        && text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'))
+        && text
+            .bytes()
+            .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'))
 }
 
 #[cfg(test)]
@@ -113,15 +126,27 @@ mod tests {
 
     #[test]
     fn both_forms_name_a_pod() {
-        assert_eq!(pod("sidecar~10.0.0.7~db-0.default~default.svc.cluster.local"), "default/db-0");
-        assert_eq!(pod("sidecar~fd00::7~db-0.default~default.svc.cluster.local"), "default/db-0");
-        assert_eq!(pod("router~10.0.0.7~gw.istio-system~istio-system.svc.cluster.local"), "istio-system/gw");
+        assert_eq!(
+            pod("sidecar~10.0.0.7~db-0.default~default.svc.cluster.local"),
+            "default/db-0"
+        );
+        assert_eq!(
+            pod("sidecar~fd00::7~db-0.default~default.svc.cluster.local"),
+            "default/db-0"
+        );
+        assert_eq!(
+            pod("router~10.0.0.7~gw.istio-system~istio-system.svc.cluster.local"),
+            "istio-system/gw"
+        );
         assert_eq!(pod("default/db-0"), "default/db-0");
     }
 
     #[test]
     fn the_namespace_follows_the_last_dot() {
-        assert_eq!(pod("sidecar~10.0.0.7~web.v1.2.shop~shop.svc.cluster.local"), "shop/web.v1.2");
+        assert_eq!(
+            pod("sidecar~10.0.0.7~web.v1.2.shop~shop.svc.cluster.local"),
+            "shop/web.v1.2"
+        );
         assert_eq!(pod("shop/web.v1.2"), "shop/web.v1.2");
     }
 
@@ -130,13 +155,34 @@ mod tests {
         for (id, reason) in [
             ("", "it has neither a '~' nor a '/'"),
             ("db-0.default", "it has neither a '~' nor a '/'"),
-            ("sidecar~10.0.0.7~db-0.default", "it does not have four parts joined by '~'"),
-            ("sidecar~10.0.0.7~db-0.default~d~e", "it does not have four parts joined by '~'"),
-            ("ztunnel~10.0.0.7~db-0.default~d", "its first part is neither sidecar nor router"),
-            ("sidecar~10.0.0~db-0.default~d", "its second part is not an IP address"),
-            ("sidecar~10.0.0.7~db-0~d", "its third part is not POD.NAMESPACE"),
-            ("sidecar~10.0.0.7~.default~d", "the pod is not a DNS subdomain"),
-            ("sidecar~10.0.0.7~db-0.~d", "the namespace is not a DNS label"),
+            (
+                "sidecar~10.0.0.7~db-0.default",
+                "it does not have four parts joined by '~'",
+            ),
+            (
+                "sidecar~10.0.0.7~db-0.default~d~e",
+                "it does not have four parts joined by '~'",
+            ),
+            (
+                "ztunnel~10.0.0.7~db-0.default~d",
+                "its first part is neither sidecar nor router",
+            ),
+            (
+                "sidecar~10.0.0~db-0.default~d",
+                "its second part is not an IP address",
+            ),
+            (
+                "sidecar~10.0.0.7~db-0~d",
+                "its third part is not POD.NAMESPACE",
+            ),
+            (
+                "sidecar~10.0.0.7~.default~d",
+                "the pod is not a DNS subdomain",
+            ),
+            (
+                "sidecar~10.0.0.7~db-0.~d",
+                "the namespace is not a DNS label",
+            ),
             ("De fault/db-0", "the namespace is not a DNS label"),
             ("default/db-0/x", "the pod is not a DNS subdomain"),
             ("/db-0", "the namespace is not a DNS label"),

@@ -42,7 +42,10 @@ const RUNTIME: &str = "envoy.wasm.runtime.v8";
 const CARRIER: &str = "sidewall-carrier";
 
 /// The least time between two rebuilds of a VM that trapped.
-const RELOAD_BACKOFF: Duration = Duration { seconds: 0, nanos: 100_000_000 };
+const RELOAD_BACKOFF: Duration = Duration {
+    seconds: 0,
+    nanos: 100_000_000,
+};
 
 /// Why a snapshot was not sent.
 #[derive(Debug, thiserror::Error)]
@@ -65,12 +68,18 @@ pub enum Withheld {
 
 /// Why a node's metadata is not understood.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("node.metadata.{WASM_KEY} must be the absolute path of the filter's .wasm file, as a string")]
+#[error(
+    "node.metadata.{WASM_KEY} must be the absolute path of the filter's .wasm file, as a string"
+)]
 pub(super) struct BadMetadata;
 
 /// Where this Envoy finds the filter's code: its own file, for it is its own bootstrap that says so.
 pub(super) fn wasm_path(node: &Node) -> Result<String, BadMetadata> {
-    let Some(value) = node.metadata.as_ref().and_then(|metadata| metadata.fields.get(WASM_KEY)) else {
+    let Some(value) = node
+        .metadata
+        .as_ref()
+        .and_then(|metadata| metadata.fields.get(WASM_KEY))
+    else {
         return Ok(WASM_DEFAULT.to_owned());
     };
     match &value.kind {
@@ -83,22 +92,37 @@ pub(super) fn wasm_path(node: &Node) -> Result<String, BadMetadata> {
 ///
 /// # Errors
 /// When the bytes do not pass the check, or are not this revision or not this pod's.
-pub(super) fn carry(pod: &NamespacedName, published: &Published, wasm_path: &str) -> Result<Resource, Withheld> {
+pub(super) fn carry(
+    pod: &NamespacedName,
+    published: &Published,
+    wasm_path: &str,
+) -> Result<Resource, Withheld> {
     let snapshot = Snapshot::check(published.bytes.to_vec())?;
     if snapshot.revision() != published.revision {
-        return Err(Withheld::Revision { published: published.revision, found: snapshot.revision() });
+        return Err(Withheld::Revision {
+            published: published.revision,
+            found: snapshot.revision(),
+        });
     }
-    if !snapshot.subjects().any(|subject| *subject.namespace == *pod.namespace && *subject.name == *pod.name) {
+    if !snapshot
+        .subjects()
+        .any(|subject| *subject.namespace == *pod.namespace && *subject.name == *pod.name)
+    {
         return Err(Withheld::Subject);
     }
     let carrier = PluginConfig {
         name: CARRIER.to_owned(),
         root_id: VM_ID.to_owned(),
         vm: Some(Vm::VmConfig(vm(wasm_path))),
-        configuration: Some(pack_any(BytesValue { value: snapshot.bytes().to_vec() })),
+        configuration: Some(pack_any(BytesValue {
+            value: snapshot.bytes().to_vec(),
+        })),
         failure_policy: FailurePolicy::FailReload.into(),
         reload_config: Some(ReloadConfig {
-            backoff: Some(BackoffStrategy { base_interval: Some(RELOAD_BACKOFF), max_interval: None }),
+            backoff: Some(BackoffStrategy {
+                base_interval: Some(RELOAD_BACKOFF),
+                max_interval: None,
+            }),
         }),
         ..PluginConfig::default()
     };
@@ -107,7 +131,9 @@ pub(super) fn carry(pod: &NamespacedName, published: &Published, wasm_path: &str
         version: published.revision.to_string(),
         resource: Some(pack_any(TypedExtensionConfig {
             name: RESOURCE_NAME.to_owned(),
-            typed_config: Some(pack_any(Wasm { config: Some(carrier) })),
+            typed_config: Some(pack_any(Wasm {
+                config: Some(carrier),
+            })),
         })),
         ..Resource::default()
     })

@@ -52,7 +52,14 @@ impl Server {
         shutdown: CancellationToken,
     ) -> Self {
         let tasks = TaskTracker::new();
-        let service = Service { source, authenticator, clients, metrics, shutdown, tasks };
+        let service = Service {
+            source,
+            authenticator,
+            clients,
+            metrics,
+            shutdown,
+            tasks,
+        };
         Self { service }
     }
 
@@ -62,7 +69,9 @@ impl Server {
     /// # Errors
     /// When the listener fails.
     pub async fn run(self, listener: TcpListener) -> Result<(), ServeError> {
-        let address = listener.local_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
+        let address = listener
+            .local_addr()
+            .unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
         let Self { service } = self;
         let (shutdown, tasks) = (service.shutdown.clone(), service.tasks.clone());
         let grpc = ExtensionConfigDiscoveryServiceServer::new(service)

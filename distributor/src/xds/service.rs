@@ -70,7 +70,10 @@ impl ExtensionConfigDiscoveryService for Service {
         Err(only_delta())
     }
 
-    async fn fetch_extension_configs(&self, _: Request<DiscoveryRequest>) -> Result<Response<DiscoveryResponse>, Status> {
+    async fn fetch_extension_configs(
+        &self,
+        _: Request<DiscoveryRequest>,
+    ) -> Result<Response<DiscoveryResponse>, Status> {
         Err(only_delta())
     }
 }
@@ -78,7 +81,9 @@ impl ExtensionConfigDiscoveryService for Service {
 /// State-of-the-world clients acknowledge a response even when the resource in it is not theirs
 /// (`envoy 1`), so their word could not be trusted.
 fn only_delta() -> Status {
-    Status::unimplemented("only delta ECDS is served here: set api_type: DELTA_GRPC in api_config_source")
+    Status::unimplemented(
+        "only delta ECDS is served here: set api_type: DELTA_GRPC in api_config_source",
+    )
 }
 
 impl Service {
@@ -100,11 +105,22 @@ impl Service {
         };
         check_type(&first)?;
         let node = first.node.as_ref().ok_or_else(|| {
-            Status::invalid_argument("the first request of a stream must carry node: without node.id no pod is known")
+            Status::invalid_argument(
+                "the first request of a stream must carry node: without node.id no pod is known",
+            )
         })?;
-        let wasm_path = resource::wasm_path(node).map_err(|bad| Status::invalid_argument(bad.to_string()))?;
-        let caller = Caller { peer, metadata: &metadata, node_id: &node.id };
-        let pod = self.authenticator.authenticate(caller).await.map_err(|refusal| refused(&refusal))?;
+        let wasm_path =
+            resource::wasm_path(node).map_err(|bad| Status::invalid_argument(bad.to_string()))?;
+        let caller = Caller {
+            peer,
+            metadata: &metadata,
+            node_id: &node.id,
+        };
+        let pod = self
+            .authenticator
+            .authenticate(caller)
+            .await
+            .map_err(|refusal| refused(&refusal))?;
 
         info!(%pod, ?peer, "sidecar connected");
         let stream = Stream {
@@ -211,13 +227,21 @@ impl Stream<'_> {
 
     fn refused(&self, revision: Revision, by: Refuser, reason: String) {
         let at = SystemTime::now();
-        self.connection.refused(Refused { revision, at, by, reason });
+        self.connection.refused(Refused {
+            revision,
+            at,
+            by,
+            reason,
+        });
     }
 
     /// Does what there is to do now: nothing, or one response.
     async fn advance(&mut self) {
         let published = self.snapshots.borrow_and_update().clone();
-        match self.session.next(published.as_ref().map(|published| published.revision)) {
+        match self
+            .session
+            .next(published.as_ref().map(|published| published.revision))
+        {
             Next::Idle => {}
             Next::Holds(revision) => {
                 debug!(pod = %self.pod, %revision, "reconnected with the wanted snapshot in force");
@@ -250,9 +274,13 @@ impl Stream<'_> {
         for name in &plan.unknown {
             warn!(pod = %self.pod, "asked for resource {name:?}, which does not exist; the only one is {RESOURCE_NAME:?}");
         }
-        let revision = published.filter(|_| plan.snapshot).map(|published| published.revision);
+        let revision = published
+            .filter(|_| plan.snapshot)
+            .map(|published| published.revision);
         let response = DeltaDiscoveryResponse {
-            system_version_info: revision.map(|revision| revision.to_string()).unwrap_or_default(),
+            system_version_info: revision
+                .map(|revision| revision.to_string())
+                .unwrap_or_default(),
             resources,
             type_url: resource::type_url(),
             removed_resources: plan.unknown,

@@ -84,7 +84,10 @@ impl Session {
     pub(super) fn read(&mut self, request: &DeltaDiscoveryRequest) -> Option<Answer> {
         let first = !std::mem::replace(&mut self.begun, true);
         if first {
-            self.brought = request.initial_resource_versions.get(RESOURCE_NAME).cloned();
+            self.brought = request
+                .initial_resource_versions
+                .get(RESOURCE_NAME)
+                .cloned();
         }
         for name in &request.resource_names_unsubscribe {
             if name == RESOURCE_NAME {
@@ -122,9 +125,8 @@ impl Session {
         if self.outstanding.is_some() {
             return Next::Idle;
         }
-        let fresh = wanted.filter(|revision| {
-            self.subscribed && (self.owed || self.settled != Some(*revision))
-        });
+        let fresh = wanted
+            .filter(|revision| self.subscribed && (self.owed || self.settled != Some(*revision)));
         if let Some(revision) = fresh {
             let brought = self.brought.take();
             if !self.owed && brought.is_some_and(|version| version == revision.to_string()) {
@@ -137,7 +139,10 @@ impl Session {
         }
         self.nonces += 1;
         let nonce = self.nonces.to_string();
-        self.outstanding = Some(Outstanding { nonce: nonce.clone(), revision: fresh });
+        self.outstanding = Some(Outstanding {
+            nonce: nonce.clone(),
+            revision: fresh,
+        });
         if fresh.is_some() {
             self.settled = fresh;
             self.owed = false;
@@ -159,7 +164,10 @@ impl Session {
         if let Some(outstanding) = &mut self.outstanding {
             outstanding.revision = None;
         }
-        Some(Plan { snapshot: false, ..plan })
+        Some(Plan {
+            snapshot: false,
+            ..plan
+        })
     }
 }
 

@@ -38,13 +38,20 @@ fn ack(nonce: &str) -> DeltaDiscoveryRequest {
 
 fn nack(nonce: &str, message: &str) -> DeltaDiscoveryRequest {
     DeltaDiscoveryRequest {
-        error_detail: Some(Status { message: message.to_owned(), ..Status::default() }),
+        error_detail: Some(Status {
+            message: message.to_owned(),
+            ..Status::default()
+        }),
         ..ack(nonce)
     }
 }
 
 fn push(nonce: &str) -> Next {
-    Next::Send(Plan { nonce: nonce.to_owned(), snapshot: true, unknown: Vec::new() })
+    Next::Send(Plan {
+        nonce: nonce.to_owned(),
+        snapshot: true,
+        unknown: Vec::new(),
+    })
 }
 
 fn missing(nonce: &str, names: &[&str]) -> Next {
@@ -97,7 +104,10 @@ fn an_answer_counts_once_and_only_with_its_nonce() {
 fn a_refused_revision_is_not_repeated_but_the_next_one_is_sent() {
     let mut session = subscribed();
     assert_eq!(session.next(Some(A)), push("1"));
-    assert_eq!(session.read(&nack("1", "no room")), Some(Answer::Refused(A, "no room".to_owned())));
+    assert_eq!(
+        session.read(&nack("1", "no room")),
+        Some(Answer::Refused(A, "no room".to_owned()))
+    );
     assert_eq!(session.next(Some(A)), Next::Idle);
     assert_eq!(session.next(Some(B)), push("2"));
 }
@@ -106,7 +116,11 @@ fn a_refused_revision_is_not_repeated_but_the_next_one_is_sent() {
 fn a_reconnecting_client_that_is_up_to_date_gets_nothing() {
     let mut session = Session::default();
     session.read(&reconnect("000000000000000a"));
-    assert_eq!(session.next(None), Next::Idle, "this server does not know the pod yet");
+    assert_eq!(
+        session.next(None),
+        Next::Idle,
+        "this server does not know the pod yet"
+    );
     assert_eq!(session.next(Some(A)), Next::Holds(A));
     assert_eq!(session.next(Some(A)), Next::Idle);
     assert_eq!(session.next(Some(B)), push("1"));
@@ -189,6 +203,9 @@ fn withholding_still_answers_for_unknown_names() {
     let Next::Send(plan) = session.next(Some(A)) else {
         panic!("there is something to send")
     };
-    assert_eq!(session.withhold(plan).map(Next::Send), Some(missing("1", &["other"])));
+    assert_eq!(
+        session.withhold(plan).map(Next::Send),
+        Some(missing("1", &["other"]))
+    );
     assert_eq!(session.read(&ack("1")), None, "no snapshot was applied");
 }

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use envoy_types::pb::envoy::config::core::v3::Node;
-use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
+use envoy_types::pb::envoy::service::discovery::v3::{
+    DeltaDiscoveryRequest, DeltaDiscoveryResponse,
+};
 use envoy_types::pb::envoy::service::extension::v3::extension_config_discovery_service_client::ExtensionConfigDiscoveryServiceClient;
 use envoy_types::pb::google::protobuf::{Struct, Value, value::Kind};
 use envoy_types::pb::google::rpc;
@@ -41,17 +43,35 @@ impl Running {
     pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let (shelf, clients, metrics) = (Arc::new(Shelf::default()), Clients::default(), XdsMetrics::default());
+        let (shelf, clients, metrics) = (
+            Arc::new(Shelf::default()),
+            Clients::default(),
+            XdsMetrics::default(),
+        );
         let shutdown = CancellationToken::new();
         let source = Arc::clone(&shelf);
-        let server =
-            Server::new(source, Arc::new(PlaintextIdentity), clients.clone(), metrics.clone(), shutdown.clone());
+        let server = Server::new(
+            source,
+            Arc::new(PlaintextIdentity),
+            clients.clone(),
+            metrics.clone(),
+            shutdown.clone(),
+        );
         let task = tokio::spawn(server.run(listener));
-        Self { shelf, clients, metrics, shutdown, task, address }
+        Self {
+            shelf,
+            clients,
+            metrics,
+            shutdown,
+            task,
+            address,
+        }
     }
 
     pub(crate) async fn client(&self) -> ExtensionConfigDiscoveryServiceClient<Channel> {
-        ExtensionConfigDiscoveryServiceClient::connect(format!("http://{}", self.address)).await.unwrap()
+        ExtensionConfigDiscoveryServiceClient::connect(format!("http://{}", self.address))
+            .await
+            .unwrap()
     }
 
     /// A connected sidecar that has subscribed.
@@ -63,16 +83,34 @@ impl Running {
         let (requests, receiver) = mpsc::channel(8);
         requests.send(first).await.unwrap();
         let stream = ReceiverStream::new(receiver);
-        let responses = self.client().await.delta_extension_configs(stream).await.unwrap().into_inner();
-        Sidecar { requests, responses }
+        let responses = self
+            .client()
+            .await
+            .delta_extension_configs(stream)
+            .await
+            .unwrap()
+            .into_inner();
+        Sidecar {
+            requests,
+            responses,
+        }
     }
 
     /// Waits until the pod's latest stream is as it should be.
-    pub(crate) async fn until(&self, pod: &str, what: &str, holds: impl Fn(&Stream) -> bool) -> Stream {
+    pub(crate) async fn until(
+        &self,
+        pod: &str,
+        what: &str,
+        holds: impl Fn(&Stream) -> bool,
+    ) -> Stream {
         let pod = crate::testing::pod(pod);
         let poll = async {
             loop {
-                if let Some(stream) = self.clients.all().get(&pod).and_then(|client| client.latest())
+                if let Some(stream) = self
+                    .clients
+                    .all()
+                    .get(&pod)
+                    .and_then(|client| client.latest())
                     && holds(stream)
                 {
                     return stream.clone();
@@ -96,7 +134,10 @@ pub(crate) struct Sidecar {
 impl Sidecar {
     /// The next response.
     pub(crate) async fn receive(&mut self) -> DeltaDiscoveryResponse {
-        self.next().await.expect("no error").expect("a response, not the end")
+        self.next()
+            .await
+            .expect("no error")
+            .expect("a response, not the end")
     }
 
     /// The status with which the server ended the stream.
@@ -106,7 +147,9 @@ impl Sidecar {
 
     /// The next response, the end, or an error.
     pub(crate) async fn next(&mut self) -> Result<Option<DeltaDiscoveryResponse>, Status> {
-        tokio::time::timeout(SOON, self.responses.message()).await.expect("something within ten seconds")
+        tokio::time::timeout(SOON, self.responses.message())
+            .await
+            .expect("something within ten seconds")
     }
 
     /// Nothing comes for a while.
@@ -121,24 +164,43 @@ impl Sidecar {
     }
 
     pub(crate) async fn ack(&self, response: &DeltaDiscoveryResponse) {
-        self.send(DeltaDiscoveryRequest { response_nonce: response.nonce.clone(), ..request() }).await;
+        self.send(DeltaDiscoveryRequest {
+            response_nonce: response.nonce.clone(),
+            ..request()
+        })
+        .await;
     }
 
     pub(crate) async fn nack(&self, response: &DeltaDiscoveryResponse, message: &str) {
-        let error = rpc::Status { code: 13, message: message.to_owned(), details: Vec::new() };
+        let error = rpc::Status {
+            code: 13,
+            message: message.to_owned(),
+            details: Vec::new(),
+        };
         let response_nonce = response.nonce.clone();
-        self.send(DeltaDiscoveryRequest { response_nonce, error_detail: Some(error), ..request() }).await;
+        self.send(DeltaDiscoveryRequest {
+            response_nonce,
+            error_detail: Some(error),
+            ..request()
+        })
+        .await;
     }
 }
 
 /// An empty request of the right type.
 pub(crate) fn request() -> DeltaDiscoveryRequest {
-    DeltaDiscoveryRequest { type_url: super::TYPE_URL.to_owned(), ..DeltaDiscoveryRequest::default() }
+    DeltaDiscoveryRequest {
+        type_url: super::TYPE_URL.to_owned(),
+        ..DeltaDiscoveryRequest::default()
+    }
 }
 
 /// What a fresh Envoy says first.
 pub(crate) fn first(node_id: &str) -> DeltaDiscoveryRequest {
-    let node = Node { id: node_id.to_owned(), ..Node::default() };
+    let node = Node {
+        id: node_id.to_owned(),
+        ..Node::default()
+    };
     DeltaDiscoveryRequest {
         node: Some(node),
         resource_names_subscribe: vec![RESOURCE_NAME.to_owned()],
@@ -156,5 +218,7 @@ pub(crate) fn again(node_id: &str, version: &str) -> DeltaDiscoveryRequest {
 
 /// Node metadata with one entry.
 pub(crate) fn metadata(key: &str, value: Kind) -> Struct {
-    Struct { fields: HashMap::from([(key.to_owned(), Value { kind: Some(value) })]) }
+    Struct {
+        fields: HashMap::from([(key.to_owned(), Value { kind: Some(value) })]),
+    }
 }

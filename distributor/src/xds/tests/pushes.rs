@@ -1,7 +1,13 @@
-use envoy_types::pb::envoy::config::core::v3::{Node, TypedExtensionConfig, async_data_source, data_source};
+use envoy_types::pb::envoy::config::core::v3::{
+    Node, TypedExtensionConfig, async_data_source, data_source,
+};
 use envoy_types::pb::envoy::extensions::filters::network::wasm::v3::Wasm;
-use envoy_types::pb::envoy::extensions::wasm::v3::{FailurePolicy, PluginConfig, VmConfig, plugin_config::Vm};
-use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
+use envoy_types::pb::envoy::extensions::wasm::v3::{
+    FailurePolicy, PluginConfig, VmConfig, plugin_config::Vm,
+};
+use envoy_types::pb::envoy::service::discovery::v3::{
+    DeltaDiscoveryRequest, DeltaDiscoveryResponse,
+};
 use envoy_types::pb::google::protobuf::{Any, BytesValue, value::Kind};
 use prost::{Message, Name};
 use sidewall_policy::snapshot::Revision;
@@ -23,7 +29,9 @@ fn plugin(response: &DeltaDiscoveryResponse) -> PluginConfig {
     assert_eq!(resource.name, "sidewall");
     let extension: TypedExtensionConfig = unpack(resource.resource.as_ref().unwrap());
     assert_eq!(extension.name, "sidewall");
-    unpack::<Wasm>(&extension.typed_config.unwrap()).config.unwrap()
+    unpack::<Wasm>(&extension.typed_config.unwrap())
+        .config
+        .unwrap()
 }
 
 fn vm(plugin: PluginConfig) -> VmConfig {
@@ -46,7 +54,10 @@ fn file(vm: VmConfig) -> String {
 fn carries(response: &DeltaDiscoveryResponse, published: &Published) {
     let bytes: BytesValue = unpack(&plugin(response).configuration.unwrap());
     assert_eq!(bytes.value, published.bytes);
-    assert_eq!(response.resources[0].version, published.revision.to_string());
+    assert_eq!(
+        response.resources[0].version,
+        published.revision.to_string()
+    );
     assert_eq!(response.system_version_info, published.revision.to_string());
     assert_eq!(response.type_url, super::TYPE_URL);
     assert!(response.removed_resources.is_empty() && !response.nonce.is_empty());
@@ -56,7 +67,9 @@ fn carries(response: &DeltaDiscoveryResponse, published: &Published) {
 async fn a_sidecar_gets_its_snapshot_when_it_connects() {
     let running = Running::start().await;
     let published = running.shelf.put(&pod("db"), "10.0.0.1");
-    let mut sidecar = running.sidecar("sidecar~10.0.0.1~db.default~default.svc.cluster.local").await;
+    let mut sidecar = running
+        .sidecar("sidecar~10.0.0.1~db.default~default.svc.cluster.local")
+        .await;
     carries(&sidecar.receive().await, &published);
 }
 
@@ -65,12 +78,24 @@ async fn the_resource_is_the_carrier_and_shares_the_gates_vm() {
     let running = Running::start().await;
     running.shelf.put(&pod("db"), "10.0.0.1");
     let plugin = plugin(&running.sidecar("default/db").await.receive().await);
-    assert_eq!((plugin.name.as_str(), plugin.root_id.as_str()), ("sidewall-carrier", "sidewall"));
+    assert_eq!(
+        (plugin.name.as_str(), plugin.root_id.as_str()),
+        ("sidewall-carrier", "sidewall")
+    );
     assert_eq!(plugin.failure_policy(), FailurePolicy::FailReload);
-    let backoff = plugin.reload_config.unwrap().backoff.unwrap().base_interval.unwrap();
+    let backoff = plugin
+        .reload_config
+        .unwrap()
+        .backoff
+        .unwrap()
+        .base_interval
+        .unwrap();
     assert_eq!((backoff.seconds, backoff.nanos), (0, 100_000_000));
     let vm = vm(plugin);
-    assert_eq!((vm.vm_id.as_str(), vm.runtime.as_str()), ("sidewall", "envoy.wasm.runtime.v8"));
+    assert_eq!(
+        (vm.vm_id.as_str(), vm.runtime.as_str()),
+        ("sidewall", "envoy.wasm.runtime.v8")
+    );
     assert_eq!(vm.configuration, None);
     assert_eq!(file(vm), "/etc/sidewall/sidewall_filter.wasm");
 }
@@ -79,10 +104,25 @@ async fn the_resource_is_the_carrier_and_shares_the_gates_vm() {
 async fn the_bootstrap_says_where_its_filter_is() {
     let running = Running::start().await;
     running.shelf.put(&pod("db"), "10.0.0.1");
-    let path = metadata("sidewall_wasm", Kind::StringValue("/opt/filter.wasm".to_owned()));
-    let node = Node { id: "default/db".to_owned(), metadata: Some(path), ..Node::default() };
-    let mut sidecar = running.open(DeltaDiscoveryRequest { node: Some(node), ..first("") }).await;
-    assert_eq!(file(vm(plugin(&sidecar.receive().await))), "/opt/filter.wasm");
+    let path = metadata(
+        "sidewall_wasm",
+        Kind::StringValue("/opt/filter.wasm".to_owned()),
+    );
+    let node = Node {
+        id: "default/db".to_owned(),
+        metadata: Some(path),
+        ..Node::default()
+    };
+    let mut sidecar = running
+        .open(DeltaDiscoveryRequest {
+            node: Some(node),
+            ..first("")
+        })
+        .await;
+    assert_eq!(
+        file(vm(plugin(&sidecar.receive().await))),
+        "/opt/filter.wasm"
+    );
 }
 
 #[tokio::test]
@@ -93,18 +133,47 @@ async fn a_change_is_pushed_and_its_ack_is_recorded() {
     let response = sidecar.receive().await;
     carries(&response, &before);
     sidecar.ack(&response).await;
-    running.until("db", "acked", |stream| stream.acked.is_some_and(|acked| acked.revision == before.revision)).await;
+    running
+        .until("db", "acked", |stream| {
+            stream
+                .acked
+                .is_some_and(|acked| acked.revision == before.revision)
+        })
+        .await;
 
     let after = running.shelf.put(&pod("db"), "10.0.0.2");
     assert_ne!(before.revision, after.revision);
     let response = sidecar.receive().await;
     carries(&response, &after);
-    let sent = running.until("db", "sent", |stream| stream.sent.is_some_and(|sent| sent.revision == after.revision)).await;
-    assert_eq!(sent.acked.map(|acked| acked.revision), Some(before.revision), "an unanswered push is not applied");
+    let sent = running
+        .until("db", "sent", |stream| {
+            stream
+                .sent
+                .is_some_and(|sent| sent.revision == after.revision)
+        })
+        .await;
+    assert_eq!(
+        sent.acked.map(|acked| acked.revision),
+        Some(before.revision),
+        "an unanswered push is not applied"
+    );
     sidecar.ack(&response).await;
-    running.until("db", "acked", |stream| stream.acked.is_some_and(|acked| acked.revision == after.revision)).await;
+    running
+        .until("db", "acked", |stream| {
+            stream
+                .acked
+                .is_some_and(|acked| acked.revision == after.revision)
+        })
+        .await;
     let metrics = &running.metrics;
-    assert_eq!((metrics.pushes.get(), metrics.acks.get(), metrics.nacks.get()), (2, 2, 0));
+    assert_eq!(
+        (
+            metrics.pushes.get(),
+            metrics.acks.get(),
+            metrics.nacks.get()
+        ),
+        (2, 2, 0)
+    );
     assert!(metrics.bytes.get() > (before.bytes.len() + after.bytes.len()) as u64);
 }
 
@@ -131,11 +200,21 @@ async fn a_nack_is_recorded_and_the_next_change_is_pushed() {
     let bad = running.shelf.put(&pod("db"), "10.0.0.1");
     let mut sidecar = running.sidecar("default/db").await;
     let response = sidecar.receive().await;
-    sidecar.nack(&response, "Unable to create Wasm plugin sidewall-carrier").await;
-    let stream = running.until("db", "refused", |stream| stream.refused.is_some()).await;
+    sidecar
+        .nack(&response, "Unable to create Wasm plugin sidewall-carrier")
+        .await;
+    let stream = running
+        .until("db", "refused", |stream| stream.refused.is_some())
+        .await;
     let refused = stream.refused.unwrap();
-    assert_eq!((refused.revision, refused.by), (bad.revision, Refuser::Envoy));
-    assert_eq!(refused.reason, "Unable to create Wasm plugin sidewall-carrier");
+    assert_eq!(
+        (refused.revision, refused.by),
+        (bad.revision, Refuser::Envoy)
+    );
+    assert_eq!(
+        refused.reason,
+        "Unable to create Wasm plugin sidewall-carrier"
+    );
     assert_eq!((stream.acked, running.metrics.nacks.get()), (None, 1));
     sidecar.hears_nothing().await;
 
@@ -143,7 +222,9 @@ async fn a_nack_is_recorded_and_the_next_change_is_pushed() {
     let response = sidecar.receive().await;
     carries(&response, &good);
     sidecar.ack(&response).await;
-    let stream = running.until("db", "acked", |stream| stream.acked.is_some()).await;
+    let stream = running
+        .until("db", "acked", |stream| stream.acked.is_some())
+        .await;
     assert_eq!(stream.refused, None);
 }
 
@@ -154,8 +235,13 @@ async fn after_a_broken_stream_only_news_is_sent() {
     let version = published.revision.to_string();
     let mut sidecar = running.open(again("default/db", &version)).await;
     sidecar.hears_nothing().await;
-    let stream = running.until("db", "applied", |stream| stream.acked.is_some()).await;
-    assert_eq!(stream.acked.map(|acked| acked.revision), Some(published.revision));
+    let stream = running
+        .until("db", "applied", |stream| stream.acked.is_some())
+        .await;
+    assert_eq!(
+        stream.acked.map(|acked| acked.revision),
+        Some(published.revision)
+    );
     assert_eq!((stream.sent, running.metrics.pushes.get()), (None, 0));
     let news = running.shelf.put(&pod("db"), "10.0.0.2");
     carries(&sidecar.receive().await, &news);
@@ -170,7 +256,10 @@ async fn every_pod_gets_its_own_snapshot() {
     let db = running.shelf.put(&pod("db"), "10.0.0.1");
     let web = running.shelf.put(&pod("web"), "10.0.0.2");
     assert_ne!(db.bytes, web.bytes);
-    let (mut one, mut other) = (running.sidecar("default/db").await, running.sidecar("default/web").await);
+    let (mut one, mut other) = (
+        running.sidecar("default/db").await,
+        running.sidecar("default/web").await,
+    );
     carries(&one.receive().await, &db);
     carries(&other.receive().await, &web);
     assert_eq!(running.metrics.streams.get(), 2);
@@ -196,7 +285,10 @@ async fn a_snapshot_that_fails_its_check_stays_here() {
     let mut broken = snapshot(&pod("db"), "10.0.0.2");
     broken.bytes = broken.bytes.slice(..broken.bytes.len() - 1);
     let strangers = snapshot(&pod("web"), "10.0.0.3");
-    let mislabelled = Published { revision: Revision(1), ..snapshot(&pod("db"), "10.0.0.4") };
+    let mislabelled = Published {
+        revision: Revision(1),
+        ..snapshot(&pod("db"), "10.0.0.4")
+    };
     for (published, reason) in [
         (broken, "does not pass its own check"),
         (strangers, "does not have the pod among its subjects"),
@@ -205,15 +297,26 @@ async fn a_snapshot_that_fails_its_check_stays_here() {
         let revision = published.revision;
         running.shelf.put_raw(&pod("db"), published);
         let stream = running
-            .until("db", reason, |stream| stream.refused.as_ref().is_some_and(|refused| refused.revision == revision))
+            .until("db", reason, |stream| {
+                stream
+                    .refused
+                    .as_ref()
+                    .is_some_and(|refused| refused.revision == revision)
+            })
             .await;
         let refused = stream.refused.unwrap();
         assert_eq!(refused.by, Refuser::Distributor);
         assert!(refused.reason.contains(reason), "{}", refused.reason);
-        assert_eq!(stream.acked.map(|acked| acked.revision), Some(good.revision));
+        assert_eq!(
+            stream.acked.map(|acked| acked.revision),
+            Some(good.revision)
+        );
     }
     sidecar.hears_nothing().await;
-    assert_eq!((running.metrics.withheld.get(), running.metrics.pushes.get()), (3, 1));
+    assert_eq!(
+        (running.metrics.withheld.get(), running.metrics.pushes.get()),
+        (3, 1)
+    );
 
     let next = running.shelf.put(&pod("db"), "10.0.0.5");
     carries(&sidecar.receive().await, &next);
@@ -227,12 +330,22 @@ async fn unsubscribing_silences_and_subscribing_again_always_answers() {
     let response = sidecar.receive().await;
     sidecar.ack(&response).await;
     let names = vec!["sidewall".to_owned()];
-    sidecar.send(DeltaDiscoveryRequest { resource_names_unsubscribe: names.clone(), ..request() }).await;
+    sidecar
+        .send(DeltaDiscoveryRequest {
+            resource_names_unsubscribe: names.clone(),
+            ..request()
+        })
+        .await;
     sidecar.hears_nothing().await;
     let published = running.shelf.put(&pod("db"), "10.0.0.2");
     sidecar.hears_nothing().await;
     for _ in 0..2 {
-        sidecar.send(DeltaDiscoveryRequest { resource_names_subscribe: names.clone(), ..request() }).await;
+        sidecar
+            .send(DeltaDiscoveryRequest {
+                resource_names_subscribe: names.clone(),
+                ..request()
+            })
+            .await;
         let response = sidecar.receive().await;
         carries(&response, &published);
         sidecar.ack(&response).await;
@@ -243,13 +356,22 @@ async fn unsubscribing_silences_and_subscribing_again_always_answers() {
 async fn a_resource_that_does_not_exist_is_reported_missing_and_ours_never_is() {
     let running = Running::start().await;
     let names = vec!["sidewall".to_owned(), "other".to_owned()];
-    let mut sidecar = running.open(DeltaDiscoveryRequest { resource_names_subscribe: names, ..first("default/db") }).await;
+    let mut sidecar = running
+        .open(DeltaDiscoveryRequest {
+            resource_names_subscribe: names,
+            ..first("default/db")
+        })
+        .await;
     let response = sidecar.receive().await;
     assert_eq!(response.removed_resources, ["other"]);
     assert!(response.resources.is_empty() && !response.nonce.is_empty());
     sidecar.ack(&response).await;
     sidecar.hears_nothing().await;
-    assert_eq!(running.metrics.acks.get(), 0, "no snapshot was acknowledged");
+    assert_eq!(
+        running.metrics.acks.get(),
+        0,
+        "no snapshot was acknowledged"
+    );
     let published = running.shelf.put(&pod("db"), "10.0.0.1");
     carries(&sidecar.receive().await, &published);
 }
