@@ -1,0 +1,20 @@
+//! The Sidewall control plane: from Kubernetes objects to one snapshot per Envoy.
+//!
+//! ```text
+//!  cluster ──events──▶ index ──what changed──▶ publish ──SnapshotSource──▶ xds, admin
+//! ```
+
+pub mod admin;
+pub mod cli;
+pub mod cluster;
+pub mod index;
+pub mod metrics;
+pub mod problem;
+pub mod publish;
+pub mod serve;
+pub mod shutdown;
+pub mod snapshots;
+pub mod xds;
+
+#[cfg(test)]
+mod testing;
