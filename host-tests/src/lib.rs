@@ -3,8 +3,15 @@
 //! ```text
 //!  sandbox ── a private world that ends with the program
 //!     └─ net ── nodes, pods and external hosts as network namespaces
+//!         ├─ envoy ── real Envoys from the bootstraps in envoy/
+//!         └─ probe ── servers that say who they are, and clients that check it
+//!  wasm_host ── the built filter on wasmtime, with a host that tests can ask and break
 //! ```
 
+pub mod envoy;
 pub mod harness;
+mod http;
 pub mod net;
+pub mod probe;
 pub mod sandbox;
+pub mod wasm_host;

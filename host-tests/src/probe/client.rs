@@ -1,0 +1,138 @@
+//! One attempt to reach a server.
+
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use super::{MAX_LINE, Protocol};
+
+/// Numbers the attempts of this process.
+static ATTEMPTS: AtomicU64 = AtomicU64::new(0);
+
+/// What became of an attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// TCP: the handshake was completed, by the server or by a proxy in between. UDP has none:
+    /// the same as whether somebody answered.
+    pub connected: bool,
+    /// Who gave the nonce back. `None`: not answered.
+    pub answered_by: Option<String>,
+    /// What happened instead of an answer.
+    pub error: Option<String>,
+    /// From the first packet to the answer or to the error.
+    pub took: Duration,
+    /// What was sent, to be found in what the server saw.
+    pub nonce: String,
+}
+
+/// Tries to reach a server, from the network namespace of the calling thread.
+#[must_use]
+pub fn attempt(destination: SocketAddr, protocol: Protocol, timeout: Duration) -> Report {
+    let nonce = format!("nonce-{}", ATTEMPTS.fetch_add(1, Ordering::Relaxed));
+    let clock = Clock { started: Instant::now(), timeout };
+    let mut connected = false;
+    let answer = match protocol {
+        Protocol::Tcp => tcp(destination, &nonce, clock, &mut connected),
+        Protocol::Udp => udp(destination, &nonce, clock),
+    };
+    let took = clock.started.elapsed();
+    match answer {
+        Ok(identity) => Report { connected: true, answered_by: Some(identity), error: None, took, nonce },
+        Err(error) => Report { connected, answered_by: None, error: Some(error), took, nonce },
+    }
+}
+
+/// Counts one attempt's time.
+#[derive(Clone, Copy)]
+pub(super) struct Clock {
+    pub(super) started: Instant,
+    pub(super) timeout: Duration,
+}
+
+impl Clock {
+    /// What is left; never zero, which sockets refuse as a timeout.
+    fn left(self) -> Duration {
+        self.timeout.saturating_sub(self.started.elapsed()).max(Duration::from_millis(1))
+    }
+}
+
+fn tcp(destination: SocketAddr, nonce: &str, clock: Clock, connected: &mut bool) -> Result<String, String> {
+    let mut stream = TcpStream::connect_timeout(&destination, clock.timeout).map_err(|error| describe(&error))?;
+    *connected = true;
+    let identity = greeting(&mut stream, clock)?;
+    exchange(&mut stream, &identity, nonce, clock)?;
+    Ok(identity)
+}
+
+/// Reads who the server is.
+pub(super) fn greeting(stream: &mut TcpStream, clock: Clock) -> Result<String, String> {
+    stream.set_nodelay(true).map_err(|error| describe(&error))?;
+    line(stream, clock)?.ok_or_else(|| "closed before the server spoke".to_owned())
+}
+
+/// Sends a nonce and waits for it to come back.
+pub(super) fn exchange(stream: &mut TcpStream, identity: &str, nonce: &str, clock: Clock) -> Result<(), String> {
+    stream.write_all(format!("{nonce}\n").as_bytes()).map_err(|error| describe(&error))?;
+    let answer = line(stream, clock)?.ok_or("closed before the answer")?;
+    check(&answer, nonce).and_then(|speaker| {
+        if speaker == identity {
+            Ok(())
+        } else {
+            Err(format!("greeted by {identity}, answered by {speaker}"))
+        }
+    })
+}
+
+fn udp(destination: SocketAddr, nonce: &str, clock: Clock) -> Result<String, String> {
+    let any = match destination {
+        SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    };
+    let mut answer = [0; MAX_LINE];
+    let length = (|| {
+        let socket = UdpSocket::bind((any, 0))?;
+        socket.connect(destination)?;
+        socket.send(format!("{nonce}\n").as_bytes())?;
+        socket.set_read_timeout(Some(clock.left()))?;
+        socket.recv(&mut answer)
+    })()
+    .map_err(|error: io::Error| describe(&error))?;
+    check(String::from_utf8_lossy(&answer[..length]).trim_end(), nonce).map(str::to_owned)
+}
+
+/// Takes an answer apart: the server's identity, if the nonce is the one that was sent.
+fn check<'a>(answer: &'a str, nonce: &str) -> Result<&'a str, String> {
+    match answer.split_once(' ') {
+        Some((identity, echo)) if echo == nonce => Ok(identity),
+        _ => Err(format!("sent {nonce}, got {answer:?}")),
+    }
+}
+
+/// One line; `None` at the end of the stream. Byte by byte: nothing after it may be swallowed.
+fn line(stream: &mut TcpStream, clock: Clock) -> Result<Option<String>, String> {
+    let mut line = Vec::new();
+    let mut byte = [0];
+    while line.len() < MAX_LINE {
+        stream.set_read_timeout(Some(clock.left())).map_err(|error| describe(&error))?;
+        match stream.read(&mut byte) {
+            Ok(0) => return Ok(None),
+            Ok(_) if byte[0] == b'\n' => return Ok(Some(String::from_utf8_lossy(&line).into_owned())),
+            Ok(_) => line.push(byte[0]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(describe(&error)),
+        }
+    }
+    Err(format!("more than {MAX_LINE} bytes without a line break"))
+}
+
+/// The same words for the same thing, whatever the system calls it.
+fn describe(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => "timed out".to_owned(),
+        io::ErrorKind::ConnectionRefused => "refused".to_owned(),
+        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => "reset".to_owned(),
+        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => "unreachable".to_owned(),
+        _ => error.to_string(),
+    }
+}
