@@ -24,19 +24,30 @@ pub fn main(cases: &[Case]) -> ExitCode {
     let trials = match sandbox::enter() {
         Ok(Place::Left(code)) => return code,
         Ok(Place::Inside) => runnable(cases),
-        Err(error) => unrunnable(
-            cases,
-            &error.to_string(),
-            is_required(|name| std::env::var(name).ok()),
-        ),
+        Err(error) => unrunnable_here(cases, error),
     };
     libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// Runs the cases where they are, for those that start sandboxed programs themselves.
+#[must_use]
+pub fn main_outside(cases: &[Case]) -> ExitCode {
+    let trials = match sandbox::check_prerequisites() {
+        Ok(()) => runnable(cases),
+        Err(unmet) => unrunnable_here(cases, unmet),
+    };
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}
+
+fn unrunnable_here(cases: &[Case], error: impl Into<anyhow::Error>) -> Vec<Trial> {
+    let reason = format!("{:#}", error.into());
+    unrunnable(cases, &reason, is_required(|name| std::env::var(name).ok()))
 }
 
 fn runnable(cases: &[Case]) -> Vec<Trial> {
     let trial = |&(name, case): &Case| {
         Trial::test(name, move || {
-            case().map_err(|error| Failed::from(format!("{error:?}")))
+            case().map_err(|error| Failed::from(format!("{error:#}")))
         })
     };
     cases.iter().map(trial).collect()
@@ -45,15 +56,18 @@ fn runnable(cases: &[Case]) -> Vec<Trial> {
 fn unrunnable(cases: &[Case], reason: &str, required: bool) -> Vec<Trial> {
     let trial = |&(name, _): &Case| {
         let reason = reason.to_owned();
-        Trial::ignorable_test(name, move || {
-            if required {
-                Err(Failed::from(reason))
-            } else {
-                Ok(Completion::ignored_with(reason))
-            }
-        })
+        Trial::ignorable_test(name, move || unmet(reason, required))
     };
     cases.iter().map(trial).collect()
+}
+
+/// What a case comes to that cannot run here.
+fn unmet(reason: String, required: bool) -> Result<Completion, Failed> {
+    if required {
+        Err(Failed::from(reason))
+    } else {
+        Ok(Completion::ignored_with(reason))
+    }
 }
 
 fn is_required(variable: impl Fn(&str) -> Option<String>) -> bool {
@@ -65,39 +79,18 @@ fn is_required(variable: impl Fn(&str) -> Option<String>) -> bool {
 mod tests {
     use super::*;
 
-    const CASES: [Case; 1] = [("case", || Ok(()))];
-
-    fn quiet() -> Arguments {
-        Arguments {
-            quiet: true,
-            ..Arguments::default()
-        }
-    }
-
     #[test]
-    fn an_unmet_prerequisite_is_an_ignored_case() {
-        let conclusion = libtest_mimic::run(&quiet(), unrunnable(&CASES, "no root", false));
-        assert_eq!(
-            (
-                conclusion.num_ignored,
-                conclusion.num_passed,
-                conclusion.num_failed
-            ),
-            (1, 0, 0)
+    fn an_unmet_prerequisite_is_ignored_with_its_reason() {
+        let outcome = unmet("no root".to_owned(), false);
+        assert!(
+            matches!(outcome, Ok(Completion::Ignored { reason: Some(reason) }) if reason == "no root")
         );
     }
 
     #[test]
-    fn where_cases_must_run_it_is_a_failed_one() {
-        let conclusion = libtest_mimic::run(&quiet(), unrunnable(&CASES, "no root", true));
-        assert_eq!(
-            (
-                conclusion.num_ignored,
-                conclusion.num_passed,
-                conclusion.num_failed
-            ),
-            (0, 0, 1)
-        );
+    fn where_cases_must_run_it_is_a_failure() {
+        let outcome = unmet("no root".to_owned(), true);
+        assert!(matches!(outcome, Err(failed) if failed.message() == Some("no root")));
     }
 
     #[test]

@@ -33,7 +33,7 @@ pub use topology::{CONTROL_V4, CONTROL_V6, Topology};
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A namespace could not be made or entered.
-    #[error("network namespace {name}: {step}: {source}; is this running inside the sandbox?")]
+    #[error("network namespace {name}: {step}; is this running inside the sandbox?")]
     Netns {
         /// The namespace.
         name: String,

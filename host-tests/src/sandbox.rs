@@ -50,7 +50,7 @@ pub enum Error {
     #[error(transparent)]
     Unmet(#[from] Unmet),
     /// The program could not be started again inside.
-    #[error("cannot start this program again in a sandbox: {step}: {source}")]
+    #[error("cannot start this program again in a sandbox: {step}")]
     Start {
         /// What was attempted.
         step: &'static str,
@@ -59,7 +59,7 @@ pub enum Error {
     },
     /// The sandbox was entered, but could not be furnished.
     #[error(
-        "cannot prepare the sandbox: {step}: {source}; a container needs the right to mount \
+        "cannot prepare the sandbox: {step}; a container needs the right to mount \
          (CAP_SYS_ADMIN, no seccomp or AppArmor profile against it) to run the lab"
     )]
     Prepare {

@@ -8,7 +8,7 @@ use std::thread;
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
     /// It did not start.
-    #[error("cannot run `{command}`: {source}")]
+    #[error("cannot run `{command}`")]
     Start {
         /// The command line.
         command: String,

@@ -89,11 +89,7 @@ impl Line<'_> {
             );
         }
         if self.addresses.iter().any(IpAddr::is_ipv6) {
-            let _ = writeln!(
-                text,
-                "-6 route add default via {} dev eth0",
-                self.gateway.v6
-            );
+            let _ = writeln!(text, "route add ::/0 via {} dev eth0", self.gateway.v6);
         }
         text
     }
@@ -156,7 +152,7 @@ mod tests {
              addr add fd00:244:1::11/128 dev eth0 nodad\n\
              route add 169.254.1.1 dev eth0 scope link\n\
              route add default via 169.254.1.1 dev eth0\n\
-             -6 route add default via fe80::1 dev eth0\n"
+             route add ::/0 via fe80::1 dev eth0\n"
         );
     }
 
@@ -175,7 +171,7 @@ mod tests {
             line.at_leaf()
         );
         assert!(
-            line.at_leaf().contains("-6 route add default"),
+            line.at_leaf().contains("route add ::/0"),
             "{}",
             line.at_leaf()
         );

@@ -83,53 +83,40 @@ struct Rules {
 
 impl Rules {
     fn add(&mut self, service: &Service, port: &ServicePort, node: &[IpAddr]) {
-        let Service {
-            name, addresses, ..
-        } = service;
-        let ServicePort {
-            protocol,
-            port,
-            node_port,
-            backends,
-        } = port;
+        let protocol = port.protocol.as_str();
         for is_v4 in [true, false] {
-            let backends: Vec<_> = backends
+            let same_family = |address: &&IpAddr| address.is_ipv4() == is_v4;
+            let backends: Vec<_> = port
+                .backends
                 .iter()
-                .filter(|backend| backend.is_ipv4() == is_v4)
+                .filter(|backend| same_family(&&backend.ip()))
                 .collect();
             if backends.is_empty() {
                 continue;
             }
-            self.count += 1;
-            let chain = format!("svc{}", self.count);
-            let external = format!("{chain}_ext");
-            self.balance(&chain, name, &backends);
-            let _ = writeln!(
-                self.chains,
-                "  chain {external} {{ meta mark set meta mark | {MASQUERADE}; goto {chain}; }}"
-            );
-            let protocol = protocol.as_str();
+            let chain = self.balance(&service.name, protocol, &backends);
             let look_up = if is_v4 { &mut self.v4 } else { &mut self.v6 };
-            for address in addresses
-                .iter()
-                .filter(|address| address.is_ipv4() == is_v4)
-            {
+            for address in service.addresses.iter().filter(same_family) {
                 look_up
-                    .entry(format!("{address} . {protocol} . {port}"))
+                    .entry(format!("{address} . {protocol} . {}", port.port))
                     .or_insert_with(|| chain.clone());
             }
-            for address in node.iter().filter(|address| address.is_ipv4() == is_v4) {
-                if let Some(port) = node_port {
-                    look_up
-                        .entry(format!("{address} . {protocol} . {port}"))
-                        .or_insert_with(|| external.clone());
-                }
+            let Some(node_port) = port.node_port else {
+                continue;
+            };
+            for address in node.iter().filter(same_family) {
+                let external = format!("{chain}_external");
+                look_up
+                    .entry(format!("{address} . {protocol} . {node_port}"))
+                    .or_insert(external);
             }
         }
     }
 
-    /// A chain for each backend, and one that picks among them.
-    fn balance(&mut self, chain: &str, name: &str, backends: &[&SocketAddr]) {
+    /// A chain for each backend, one that picks among them, and one that masquerades first.
+    fn balance(&mut self, name: &str, protocol: &str, backends: &[&SocketAddr]) -> String {
+        self.count += 1;
+        let chain = format!("svc{}", self.count);
         let mut picks = Vec::new();
         for (index, backend) in backends.iter().enumerate() {
             let family = if backend.is_ipv4() { "ip" } else { "ip6" };
@@ -137,17 +124,19 @@ impl Rules {
                 self.chains,
                 "  chain {chain}_{index} {{\n    \
                  {family} saddr {} meta mark set meta mark | {MASQUERADE}\n    \
-                 meta l4proto {{ tcp, udp, sctp }} dnat {family} to {backend}\n  }}\n",
+                 meta l4proto {protocol} dnat {family} to {backend}\n  }}\n",
                 backend.ip()
             );
             picks.push(format!("{index} : goto {chain}_{index}"));
         }
-        let _ = writeln!(
+        let _ = write!(
             self.chains,
-            "  chain {chain} {{ numgen random mod {} vmap {{ {} }} comment \"{name}\"; }}",
+            "  chain {chain} {{ numgen random mod {} vmap {{ {} }} comment \"{name}\"; }}\n  \
+             chain {chain}_external {{ meta mark set meta mark | {MASQUERADE}; goto {chain}; }}\n",
             backends.len(),
             picks.join(", ")
         );
+        chain
     }
 
     fn render(self) -> String {
@@ -175,10 +164,78 @@ impl Rules {
              ip daddr . meta l4proto . th dport vmap @v4\n    \
              ip6 daddr . meta l4proto . th dport vmap @v6\n  }}\n  \
              chain prerouting {{ type nat hook prerouting priority dstnat; jump services; }}\n  \
-             chain output {{ type nat hook output priority dstnat; jump services; }}\n  \
+             chain output {{ type nat hook output priority -100; jump services; }}\n  \
              chain postrouting {{\n    type nat hook postrouting priority srcnat;\n    \
              meta mark & {MASQUERADE} == {MASQUERADE} masquerade\n  }}\n}}\n"
         );
         text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dual_stack_node_port_service() {
+        let service = Service {
+            name: "default/web".to_owned(),
+            addresses: vec![
+                "10.96.0.10".parse().expect("v4"),
+                "fd00:96::10".parse().expect("v6"),
+            ],
+            ports: vec![ServicePort {
+                protocol: Protocol::Udp,
+                port: 53,
+                node_port: Some(30_053),
+                backends: vec![
+                    "10.244.1.11:5353".parse().expect("v4"),
+                    "10.244.2.11:5353".parse().expect("v4"),
+                ],
+            }],
+        };
+        let node: Vec<IpAddr> = vec![
+            "192.168.50.1".parse().expect("v4"),
+            "fd50::1".parse().expect("v6"),
+        ];
+        let text = rules(&[service], &node);
+        let expected = "\
+table inet lab_services
+delete table inet lab_services
+table inet lab_services {
+  chain svc1_0 {
+    ip saddr 10.244.1.11 meta mark set meta mark | 0x4000
+    meta l4proto udp dnat ip to 10.244.1.11:5353
+  }
+  chain svc1_1 {
+    ip saddr 10.244.2.11 meta mark set meta mark | 0x4000
+    meta l4proto udp dnat ip to 10.244.2.11:5353
+  }
+  chain svc1 { numgen random mod 2 vmap { 0 : goto svc1_0, 1 : goto svc1_1 } comment \"default/web\"; }
+  chain svc1_external { meta mark set meta mark | 0x4000; goto svc1; }
+  map v4 {
+    type ipv4_addr . inet_proto . inet_service : verdict
+    elements = { 10.96.0.10 . udp . 53 : goto svc1, 192.168.50.1 . udp . 30053 : goto svc1_external }
+  }
+  map v6 {
+    type ipv6_addr . inet_proto . inet_service : verdict
+  }
+";
+        assert!(text.starts_with(expected), "{text}");
+    }
+
+    #[test]
+    fn a_service_without_backends_translates_nothing() {
+        let service = Service {
+            name: "default/web".to_owned(),
+            addresses: vec!["10.96.0.10".parse().expect("v4")],
+            ports: vec![ServicePort {
+                protocol: Protocol::Tcp,
+                port: 80,
+                node_port: None,
+                backends: Vec::new(),
+            }],
+        };
+        assert!(!rules(&[service], &[]).contains("elements"));
     }
 }
