@@ -104,13 +104,12 @@ impl Worker {
         match Snapshot::check(bytes) {
             Ok(snapshot) => Some(snapshot),
             Err(error) => {
-                let kept = match &self.snapshot {
-                    Some(snapshot) => format!("{} stays in force", snapshot.revision()),
-                    None => "none is in force, so every connection is closed".to_owned(),
-                };
                 host.log(
                     LogLevel::Error,
-                    &format!("sidewall: snapshot of {length} bytes refused: {error}; {kept}"),
+                    &format!(
+                        "sidewall: snapshot of {length} bytes refused: {error}; what was in force \
+                         before stays in force"
+                    ),
                 );
                 self.metrics(host).count_snapshot(host, Receipt::Refused);
                 None

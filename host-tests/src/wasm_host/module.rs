@@ -1,0 +1,64 @@
+//! Finding and compiling the built filter.
+
+use std::path::PathBuf;
+use std::sync::OnceLock;
+
+use thiserror::Error;
+use wasmtime::{Config, Engine, Module};
+
+/// Where cargo leaves the module, under its target directory.
+const BUILT: &str = "wasm32-unknown-unknown/wasm/sidewall_filter.wasm";
+
+/// The module cannot be had.
+#[derive(Clone, Debug, Error)]
+pub enum ModuleError {
+    /// It was not built.
+    #[error("the filter is not built: {path}: {reason}; run `make filter` first")]
+    Missing {
+        /// Where it was expected.
+        path: String,
+        /// What the system said.
+        reason: String,
+    },
+    /// wasmtime does not accept it.
+    #[error("{path} is no module that wasmtime accepts: {reason}; run `make filter` again")]
+    Invalid {
+        /// The file.
+        path: String,
+        /// What wasmtime said.
+        reason: String,
+    },
+}
+
+/// The path of the built filter: `SIDEWALL_WASM` if it is set, else in cargo's target directory.
+pub fn module_path() -> PathBuf {
+    if let Some(path) = std::env::var_os("SIDEWALL_WASM") {
+        return path.into();
+    }
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
+    let target = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
+    // A relative CARGO_TARGET_DIR is relative to where cargo was called: the root, by convention.
+    root.join(target).join(BUILT)
+}
+
+/// The compiled filter, compiled once for each process.
+pub(super) fn compiled() -> Result<Module, ModuleError> {
+    static COMPILED: OnceLock<Result<Module, ModuleError>> = OnceLock::new();
+    COMPILED.get_or_init(compile).clone()
+}
+
+fn compile() -> Result<Module, ModuleError> {
+    let path = module_path();
+    let bytes = std::fs::read(&path).map_err(|error| ModuleError::Missing {
+        path: path.display().to_string(),
+        reason: error.to_string(),
+    })?;
+    let mut config = Config::new();
+    config.consume_fuel(true);
+    Engine::new(&config)
+        .and_then(|engine| Module::new(&engine, bytes))
+        .map_err(|error| ModuleError::Invalid {
+            path: path.display().to_string(),
+            reason: format!("{error:#}"),
+        })
+}
