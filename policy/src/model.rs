@@ -8,6 +8,8 @@ mod labels;
 mod name;
 mod policy;
 mod protocol;
+#[cfg(test)]
+mod tests;
 
 pub use cluster::{Backend, Cluster, Namespace, Node, Phase, Pod, PodPort, Service, ServicePort};
 pub use labels::{Labels, Requirement, Selector, Test};

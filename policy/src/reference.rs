@@ -51,8 +51,8 @@ pub struct SideOpinion {
     pub isolated_by: Vec<NamespacedName>,
     /// The same with audited policies.
     pub isolated_by_all: Vec<NamespacedName>,
-    /// Every enforced rule that matches, sorted by policy and place; the first is the one to name.
-    /// Of a service, the rules that match any backend.
+    /// Every enforced rule that matches, sorted by policy and place, also where none is needed; the
+    /// first is the one to name. Of a service, the rules that match any backend.
     pub rules: Vec<RuleId>,
 }
 
@@ -215,27 +215,26 @@ fn judge_address(
     policies: &[&NetworkPolicy],
     asked: Asked,
 ) -> Answer {
-    if world
+    let is_subject = world
         .owner(asked.peer)
-        .is_some_and(|pod| pod.id == subject.id)
-    {
-        return Answer::without_rule(true, Why::SelfTraffic);
-    }
-    let exempt = direction == Direction::Ingress || !world.options.enforce_own_node_egress;
-    if exempt && world.is_own_node(subject, asked.peer) {
-        return Answer::without_rule(true, Why::OwnNode);
-    }
-    if policies.is_empty() {
-        return Answer::without_rule(true, Why::NotIsolated);
-    }
+        .is_some_and(|pod| pod.id == subject.id);
+    let own_node = (direction == Direction::Ingress || !world.options.enforce_own_node_egress)
+        && world.is_own_node(subject, asked.peer);
     let rules = matching::rules(world, direction, subject, policies, asked);
+    let (allowed, why) = if is_subject {
+        (true, Why::SelfTraffic)
+    } else if own_node {
+        (true, Why::OwnNode)
+    } else if policies.is_empty() {
+        (true, Why::NotIsolated)
+    } else if rules.is_empty() {
+        (false, Why::NoRule)
+    } else {
+        (true, Why::Rule)
+    };
     Answer {
-        allowed: !rules.is_empty(),
-        why: if rules.is_empty() {
-            Why::NoRule
-        } else {
-            Why::Rule
-        },
+        allowed,
+        why,
         rules,
     }
 }

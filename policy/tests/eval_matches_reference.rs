@@ -13,7 +13,8 @@ use std::collections::BTreeSet;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
-use proptest::test_runner::TestCaseResult;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::{TestCaseResult, TestRunner};
 use sidewall_policy::compile::{Options, compile_snapshot};
 use sidewall_policy::eval::{Decision, Explanation, Flow, Reason, Side, Verdict};
 use sidewall_policy::model::{Cluster, Direction, NamespacedName};
@@ -57,6 +58,53 @@ proptest! {
         };
         agrees(&cluster, &subjects, &options, &aims)?;
     }
+}
+
+/// A property test is worth what its inputs reach: every reason on every side it can have, both
+/// with and without an objection of audited policies.
+#[test]
+fn the_strategies_reach_every_kind_of_verdict() {
+    let mut runner = TestRunner::deterministic();
+    let strategy = (support::cluster::cluster(), options(), vec(aim(), FLOWS));
+    let mut wholes = BTreeSet::new();
+    let mut sides = BTreeSet::new();
+    for _ in 0..400 {
+        let (cluster, options, aims) = strategy
+            .new_tree(&mut runner)
+            .expect("strategies reject nothing")
+            .current();
+        let targets = Targets::of(&cluster);
+        for aim in &aims {
+            let opinion = reference::judge(&cluster, &options, &targets.flow(aim));
+            wholes.extend(opinion.whole.map(Why::as_str));
+            let judged = [("egress", opinion.egress), ("ingress", opinion.ingress)];
+            for (direction, side) in judged {
+                sides.extend(side.map(|s| (direction, s.why.as_str(), s.allowed, s.would_deny)));
+            }
+        }
+    }
+    let expected = ["loopback", "self", "unknown-address"];
+    assert_eq!(wholes, BTreeSet::from(expected));
+    // More policies only ever add rules: what a rule allows, audited policies do not take back, so
+    // they object only where nothing enforced isolates.
+    let expected = BTreeSet::from([
+        ("egress", "own-node", true, false),
+        ("egress", "not-isolated", true, false),
+        ("egress", "not-isolated", true, true),
+        ("egress", "rule", true, false),
+        ("egress", "no-rule", false, false),
+        ("egress", "service-allowed", true, false),
+        ("egress", "service-denied", false, false),
+        ("egress", "service-mixed", true, false),
+        ("egress", "service-mixed", false, false),
+        ("egress", "service-unknown-port", false, false),
+        ("ingress", "own-node", true, false),
+        ("ingress", "not-isolated", true, false),
+        ("ingress", "not-isolated", true, true),
+        ("ingress", "rule", true, false),
+        ("ingress", "no-rule", false, false),
+    ]);
+    assert_eq!(sides, expected);
 }
 
 fn options() -> impl Strategy<Value = Options> {

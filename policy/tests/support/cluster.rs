@@ -317,20 +317,19 @@ fn policy() -> impl Strategy<Value = NetworkPolicy> {
 }
 
 fn service() -> impl Strategy<Value = Service> {
-    let backend_ips = [
-        pod_addresses(),
+    let elsewhere = [
         node_addresses("n1"),
         node_addresses("n2"),
         external_addresses(),
     ]
     .concat();
-    let backend =
-        (select(backend_ips), select(&PORTS[..4])).prop_map(|(ip, port)| Backend { ip, port });
+    let ip = prop_oneof![3 => select(pod_addresses()), 1 => select(elsewhere)];
+    let backend = (ip, select(&PORTS[..4])).prop_map(|(ip, port)| Backend { ip, port });
     let port = (
         protocol(),
         select(&SERVICE_PORTS[..]),
         option::weighted(0.3, select(&NODE_PORTS[..])),
-        vec(backend, 0..4),
+        vec(backend, 0..6),
     )
         .prop_map(|(protocol, port, node_port, backends)| ServicePort {
             protocol,
@@ -340,7 +339,7 @@ fn service() -> impl Strategy<Value = Service> {
         });
     (
         (select(&NAMESPACES[..]), 0..3),
-        subsequence(service_addresses(), 0..=2),
+        subsequence(service_addresses(), 0..=3),
         vec(port, 1..3),
     )
         .prop_map(|((namespace, n), addresses, ports)| Service {

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use sidewall_policy::eval::Flow;
@@ -21,6 +22,8 @@ pub struct Aim {
     mapped: (bool, bool),
     protocol: u8,
     port: Index,
+    /// Take destination, protocol and port together from something that listens.
+    listener: Option<Index>,
 }
 
 /// A failure prints the flow that an aim became; the aim itself says nothing.
@@ -39,14 +42,18 @@ pub fn aim() -> impl Strategy<Value = Aim> {
         // TCP, UDP, SCTP, ICMP, ICMPv6, and numbers at both ends.
         select(&[6u8, 6, 6, 17, 17, 132, 1, 58, 0, 255][..]),
         any::<Index>(),
+        option::weighted(0.4, any::<Index>()),
     )
-        .prop_map(|(source, destination, mapped, protocol, port)| Aim {
-            source,
-            destination,
-            mapped,
-            protocol,
-            port,
-        })
+        .prop_map(
+            |(source, destination, mapped, protocol, port, listener)| Aim {
+                source,
+                destination,
+                mapped,
+                protocol,
+                port,
+                listener,
+            },
+        )
 }
 
 /// What the flows of a cluster can aim at.
@@ -55,6 +62,7 @@ pub struct Targets {
     sources: Vec<IpAddr>,
     destinations: Vec<IpAddr>,
     ports: Vec<u16>,
+    listeners: Vec<(IpAddr, u8, u16)>,
 }
 
 impl Targets {
@@ -91,22 +99,54 @@ impl Targets {
             sources,
             destinations,
             ports: interesting_ports(cluster).into_iter().collect(),
+            listeners: listeners(cluster),
         }
     }
 
     /// The flow that an aim takes.
     pub fn flow(&self, aim: &Aim) -> Flow {
-        let address = |list: &[IpAddr], index: &Index, mapped| match *index.get(list) {
+        let shown = |ip, mapped| match ip {
             IpAddr::V4(v4) if mapped => IpAddr::V6(v4.to_ipv6_mapped()),
             ip => ip,
         };
+        let (destination, protocol, port) = match &aim.listener {
+            Some(index) if !self.listeners.is_empty() => *index.get(&self.listeners),
+            _ => (
+                *aim.destination.get(&self.destinations),
+                aim.protocol,
+                *aim.port.get(&self.ports),
+            ),
+        };
         Flow {
-            source: address(&self.sources, &aim.source, aim.mapped.0),
-            destination: address(&self.destinations, &aim.destination, aim.mapped.1),
-            protocol: aim.protocol,
-            port: *aim.port.get(&self.ports),
+            source: shown(*aim.source.get(&self.sources), aim.mapped.0),
+            destination: shown(destination, aim.mapped.1),
+            protocol,
+            port,
         }
     }
+}
+
+/// Every named port of a pod, every port of a service, and its node ports on every node.
+fn listeners(cluster: &Cluster) -> Vec<(IpAddr, u8, u16)> {
+    let mut all = Vec::new();
+    for pod in cluster.pods.values() {
+        for port in &pod.ports {
+            let at = |ip: &IpAddr| (*ip, port.protocol.number(), port.number);
+            all.extend(pod.ips.iter().map(at));
+        }
+    }
+    for service in cluster.services.values() {
+        for port in &service.ports {
+            let protocol = port.protocol.number();
+            let at = |ip: &IpAddr| (*ip, protocol, port.port);
+            all.extend(service.addresses.iter().map(at));
+            if let Some(number) = port.node_port {
+                let nodes = cluster.nodes.values().flat_map(|node| &node.addresses);
+                all.extend(nodes.map(|ip| (*ip, protocol, number)));
+            }
+        }
+    }
+    all
 }
 
 fn rules(cluster: &Cluster) -> impl Iterator<Item = &Rule> {
