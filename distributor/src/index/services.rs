@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use sidewall_policy::compile::ServiceTable;
 use sidewall_policy::model::{self, Backend, NamespacedName, Phase};
 
+use super::in_namespace;
 use crate::cluster::{EndpointSlice, Pod, Service, ServicePort, Target};
 
 /// Services, EndpointSlices, and what they come to.
@@ -15,6 +17,10 @@ pub(super) struct Services {
     slices: BTreeMap<NamespacedName, EndpointSlice>,
     /// The slices of each service, by its name.
     by_service: BTreeMap<NamespacedName, BTreeSet<NamespacedName>>,
+    /// Services with the backends that were worked out last.
+    resolved: BTreeMap<NamespacedName, model::Service>,
+    /// The same as the compiler wants them.
+    table: Arc<ServiceTable>,
 }
 
 impl Services {
@@ -71,10 +77,7 @@ impl Services {
         namespace: &Arc<str>,
         pods: [Option<&Pod>; 2],
     ) -> Vec<NamespacedName> {
-        let first = NamespacedName::new(Arc::clone(namespace), "");
-        self.services
-            .range(first..)
-            .take_while(|(id, _)| id.namespace == *namespace)
+        in_namespace(&self.services, namespace)
             .filter(|(_, service)| {
                 let selector = service.selector.as_ref();
                 let selects = |pod: &&Pod| selector.is_some_and(|it| it.matches(&pod.pod.labels));
@@ -82,6 +85,35 @@ impl Services {
             })
             .map(|(id, _)| id.clone())
             .collect()
+    }
+
+    /// Takes in services that were worked out again. Returns whether that changed the table.
+    pub(super) fn update(
+        &mut self,
+        resolved: Vec<(NamespacedName, Option<model::Service>)>,
+    ) -> bool {
+        let mut changed = false;
+        for (id, service) in resolved {
+            changed |= self.resolved.get(&id) != service.as_ref();
+            match service {
+                Some(service) => self.resolved.insert(id, service),
+                None => self.resolved.remove(&id),
+            };
+        }
+        if !changed {
+            return false;
+        }
+        let table = ServiceTable::new(self.resolved.values());
+        let differs = *self.table != table;
+        if differs {
+            self.table = Arc::new(table);
+        }
+        differs
+    }
+
+    /// Every service port of the cluster.
+    pub(super) fn table(&self) -> Arc<ServiceTable> {
+        Arc::clone(&self.table)
     }
 
     /// Works out the backends of a service: those of its EndpointSlices if there are any, else

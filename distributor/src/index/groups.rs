@@ -1,0 +1,117 @@
+//! Groups: pods that share one compiled body.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use sidewall_policy::compile::{Group, GroupKey, PodSource, ServiceTable};
+use sidewall_policy::model::{NamespacedName, NetworkPolicy};
+
+/// Compiled bodies and who shares them.
+#[derive(Debug, Default)]
+pub(super) struct Groups {
+    by_key: BTreeMap<Arc<GroupKey>, Entry>,
+    by_pod: BTreeMap<NamespacedName, Arc<GroupKey>>,
+    /// The groups that a policy is part of.
+    by_policy: BTreeMap<NamespacedName, BTreeSet<Arc<GroupKey>>>,
+    /// Groups that have to be compiled again.
+    stale: BTreeSet<Arc<GroupKey>>,
+}
+
+#[derive(Debug, Default)]
+struct Entry {
+    pods: BTreeSet<NamespacedName>,
+    /// The body as it was compiled last.
+    body: Option<Arc<Group>>,
+}
+
+impl Groups {
+    /// Puts a pod into its group; `None` takes it out of all. Returns whether that is another one.
+    pub(super) fn assign(&mut self, pod: &NamespacedName, key: Option<GroupKey>) -> bool {
+        if self.by_pod.get(pod).map(AsRef::as_ref) == key.as_ref() {
+            return false;
+        }
+        if let Some(old) = self.by_pod.remove(pod) {
+            self.leave(pod, &old);
+        }
+        if let Some(key) = key {
+            let key = Arc::new(key);
+            if !self.by_key.contains_key(&key) {
+                self.stale.insert(Arc::clone(&key));
+                for (policy, _) in &key.policies {
+                    let groups = self.by_policy.entry(policy.clone()).or_default();
+                    groups.insert(Arc::clone(&key));
+                }
+            }
+            let entry = self.by_key.entry(Arc::clone(&key)).or_default();
+            entry.pods.insert(pod.clone());
+            self.by_pod.insert(pod.clone(), key);
+        }
+        true
+    }
+
+    fn leave(&mut self, pod: &NamespacedName, key: &Arc<GroupKey>) {
+        let Some(entry) = self.by_key.get_mut(key) else {
+            return;
+        };
+        entry.pods.remove(pod);
+        if !entry.pods.is_empty() {
+            return;
+        }
+        self.by_key.remove(key);
+        self.stale.remove(key);
+        for (policy, _) in &key.policies {
+            if let Some(groups) = self.by_policy.get_mut(policy) {
+                groups.remove(key);
+                if groups.is_empty() {
+                    self.by_policy.remove(policy);
+                }
+            }
+        }
+    }
+
+    /// Notes that a policy, or the pods that its peers match, changed.
+    pub(super) fn outdate(&mut self, policy: &NamespacedName) {
+        let groups = self.by_policy.get(policy).into_iter().flatten();
+        self.stale.extend(groups.cloned());
+    }
+
+    /// Compiles what is stale. Returns the pods whose snapshots depend on something that came out
+    /// different: their body, or, if those changed, the services that it knows.
+    pub(super) fn compile(
+        &mut self,
+        policies: &BTreeMap<NamespacedName, NetworkPolicy>,
+        pods: &dyn PodSource,
+        services: &ServiceTable,
+        services_changed: bool,
+    ) -> BTreeSet<NamespacedName> {
+        let mut affected = BTreeSet::new();
+        let stale = std::mem::take(&mut self.stale);
+        for (key, entry) in &mut self.by_key {
+            let judges_services = || {
+                let egress = entry.body.as_ref().map(|body| &body.egress);
+                egress.is_some_and(|egress| {
+                    let mut tables = [Some(&egress.enforced), egress.audit.as_ref()];
+                    tables.iter_mut().flatten().any(|table| table.is_isolated())
+                })
+            };
+            let by_services = services_changed && judges_services();
+            if !by_services && !stale.contains(key) {
+                continue;
+            }
+            let body = Group::compile(key, |id| policies.get(id), pods, services);
+            let same = entry.body.as_deref() == Some(&body);
+            if !same {
+                entry.body = Some(Arc::new(body));
+            }
+            if !same || by_services {
+                affected.extend(entry.pods.iter().cloned());
+            }
+        }
+        affected
+    }
+
+    /// The body of a pod, as it was compiled last.
+    pub(super) fn of(&self, pod: &NamespacedName) -> Option<&Arc<Group>> {
+        self.by_key.get(self.by_pod.get(pod)?)?.body.as_ref()
+    }
+}
