@@ -23,7 +23,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::event::Batch;
-use folder::Folder;
+pub use folder::Folder;
 
 /// How many changes may wait for whoever folds them before reading stops.
 const QUEUE: usize = 16;

@@ -14,7 +14,7 @@ use crate::problem::Problem;
 
 /// A folder as it was read last. Reads only when it is told to; knows no clock and no watch.
 #[derive(Debug)]
-pub(super) struct Folder {
+pub struct Folder {
     path: PathBuf,
     files: BTreeMap<PathBuf, File>,
     applied: BTreeMap<ObjectRef, Object>,
@@ -36,7 +36,8 @@ struct File {
 }
 
 impl Folder {
-    pub(super) fn new(path: &Path) -> Self {
+    /// A folder that has not been read yet.
+    pub fn new(path: &Path) -> Self {
         Self {
             // A watch names what moved by absolute paths.
             path: std::path::absolute(path).unwrap_or_else(|_| path.to_owned()),
@@ -52,7 +53,7 @@ impl Folder {
     }
 
     /// Reads everything and tells what is different since the last time.
-    pub(super) fn refresh(&mut self) -> Batch {
+    pub fn refresh(&mut self) -> Batch {
         match files::read(&self.path) {
             Ok(found) => {
                 self.take(found);
