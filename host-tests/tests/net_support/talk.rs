@@ -1,5 +1,7 @@
 //! Servers that say whom they see and where they were called, and clients that ask them.
 
+#![allow(dead_code, reason = "each test binary takes what it needs")]
+
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
@@ -56,7 +58,6 @@ pub fn ask_tcp(from: &Netns, to: SocketAddr) -> Result<Answer> {
 }
 
 /// Sends a datagram and reads the answer.
-#[allow(dead_code, reason = "not every test binary speaks UDP")]
 pub fn ask_udp(from: &Netns, to: SocketAddr) -> Result<Answer> {
     let text = from.run(|| -> Result<String> {
         let any: IpAddr = if to.is_ipv4() {
