@@ -83,7 +83,8 @@ impl SnapshotSource for Publisher {
         self.board.published()
     }
 
+    /// False again once publishing has ended: what is published then is not the state any more.
     fn is_synced(&self) -> bool {
-        *self.synced.borrow()
+        *self.synced.borrow() && self.synced.has_changed().is_ok()
     }
 }

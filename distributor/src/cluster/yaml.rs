@@ -1,8 +1,9 @@
 //! YAML files as documents of JSON values, each read by itself.
 //!
-//! Scalars are read the way `kubectl` reads them (YAML 1.1 booleans, merge keys), except where
-//! readers disagree about a number: `080` and `010` are 80 and 10 to some, 80 and 8 to others, so
-//! numbers with leading zeros or underscores stay strings and are refused wherever a number is due.
+//! Scalars are read as YAML 1.2 reads them, so that a namespace may be called `n`: `yes`, `no`,
+//! `on`, `off`, `y` and `n` are strings, and refused where a boolean is due. Readers disagree about
+//! numbers as well: `080` and `010` are 80 and 10 to some, 80 and 8 to others. Those with leading
+//! zeros or underscores stay strings, and are refused where a number is due.
 
 use serde_json::Value;
 use serde_saphyr::options::{DuplicateKeyPolicy, Options};
@@ -90,6 +91,7 @@ fn options(duplicate_keys: DuplicateKeyPolicy) -> Options {
         duplicate_keys: duplicate_keys,
         leading_zero_numbers_as_strings: true,
         underscored_numbers_as_strings: true,
+        strict_booleans: true,
         with_snippet: false,
         // A List of every pod of a large cluster is one document.
         budget: budget! {

@@ -90,6 +90,12 @@ impl Board {
         self.refused.load(Ordering::Relaxed)
     }
 
+    /// How many pods are known or watched.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.slots().len()
+    }
+
     /// The map is whole after every statement that holds it, also when a holder panicked.
     fn slots(&self) -> MutexGuard<'_, BTreeMap<NamespacedName, Slot>> {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)

@@ -16,19 +16,23 @@ pub(super) fn stand_in(text: &str, place: &str) -> Option<NetworkPolicy> {
     let mut namespace = None;
     let mut name = None;
     let mut in_metadata = false;
-    for line in text.lines() {
-        let indented = line.starts_with([' ', '\t']);
-        let Some((key, value)) = entry(line) else {
+    // How far the fields of metadata are indented; labels, which are further, may be called alike.
+    let mut fields = None;
+    for line in text.lines().filter(|line| !line.trim().is_empty()) {
+        let indent = line.len() - line.trim_start().len();
+        if indent == 0 {
+            in_metadata = line.starts_with("metadata:");
+            fields = None;
+        } else if indent > *fields.get_or_insert(indent) {
             continue;
-        };
-        if !indented {
-            in_metadata = key == "metadata";
         }
-        match key {
-            "kind" if !indented => kind = Some(value),
-            "namespace" if indented && in_metadata => namespace = Some(value),
-            "name" if indented && in_metadata => name = Some(value),
-            _ => {}
+        for (key, value) in entries(line) {
+            match key {
+                "kind" if indent == 0 => kind = Some(value),
+                "namespace" if in_metadata => namespace = namespace.or(Some(value)),
+                "name" if in_metadata => name = name.or(Some(value)),
+                _ => {}
+            }
         }
     }
     if kind != Some(Kind::NetworkPolicy.as_str()) {
@@ -63,9 +67,15 @@ pub(super) fn problem(place: &str, reason: String, stand_in: Option<&NetworkPoli
     }
 }
 
-/// The key and the value of a line of a block mapping.
-fn entry(line: &str) -> Option<(&str, &str)> {
-    let (key, value) = line.trim().split_once(':')?;
-    let value = value.split(" #").next().unwrap_or_default();
-    Some((key.trim(), value.trim().trim_matches(['"', '\''])))
+/// The keys and values of a line, in block style or in flow style.
+fn entries(line: &str) -> impl Iterator<Item = (&str, &str)> {
+    let line = line.split(" #").next().unwrap_or_default();
+    line.split(['{', ',', '}']).filter_map(|entry| {
+        let (key, value) = entry.trim().split_once(':')?;
+        Some((unquoted(key), unquoted(value)))
+    })
+}
+
+fn unquoted(text: &str) -> &str {
+    text.trim().trim_matches(['"', '\''])
 }

@@ -189,7 +189,12 @@ impl File {
         if loaded.whole {
             return;
         }
-        for object in before.into_iter().chain(loaded.stand_ins) {
+        // A policy of which not even the name is known may be one that is in force already.
+        let named = |object: &Object| !object.reference().id.name.starts_with('(');
+        let nothing_known = before.is_empty();
+        let mut stand_ins = loaded.stand_ins;
+        stand_ins.retain(|object| nothing_known || named(object));
+        for object in before.into_iter().chain(stand_ins) {
             let reference = object.reference();
             if self
                 .objects
