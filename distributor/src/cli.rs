@@ -1,13 +1,13 @@
 //! The command line: which subcommands there are, and how they log.
 
-use std::io;
+use std::io::{self, IsTerminal as _};
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand, ValueEnum};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
 
-use crate::serve;
+use crate::{redirect, serve};
 
 /// Kubernetes NetworkPolicy, enforced where the traffic is.
 #[derive(Debug, Parser)]
@@ -25,6 +25,10 @@ pub struct Cli {
 enum Command {
     /// Compile policies and serve each Envoy its pod's snapshot
     Serve(serve::Args),
+
+    /// Send a pod's TCP through the Envoy beside it; to be run in the pod's network namespace
+    Redirect(redirect::Args),
+
 }
 
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
@@ -53,6 +57,7 @@ impl Cli {
                 .build()
                 .context("cannot start the async runtime")?
                 .block_on(args.run())?,
+            Command::Redirect(args) => args.run()?,
         }
         Ok(())
     }
@@ -66,6 +71,7 @@ impl LogFormat {
             .context("RUST_LOG is not a list of filters such as info,sidewall_distributor=debug")?;
         let lines = tracing_subscriber::fmt()
             .with_env_filter(filter)
+            .with_ansi(io::stderr().is_terminal())
             .with_writer(io::stderr);
         match self {
             Self::Text => lines.init(),

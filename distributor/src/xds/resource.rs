@@ -10,6 +10,13 @@
 //!
 //! Nothing leaves here unchecked: an Envoy's refusal says only that the plugin could not be
 //! created, so the reason has to be found on this side (`envoy 1`).
+//!
+//! No two resources are alike, even with one snapshot: Envoy acknowledges a resource that equals
+//! the last one untried, also when it has refused that one (ADR 5). A field without effect on the
+//! carrier (see [`longest_backoff`]) differs in each, so that an ACK always means that the filter
+//! has taken the snapshot.
+
+use std::time::SystemTime;
 
 use envoy_types::pb::envoy::config::core::v3::async_data_source::Specifier as CodeSpecifier;
 use envoy_types::pb::envoy::config::core::v3::data_source::Specifier as FileSpecifier;
@@ -88,7 +95,7 @@ pub(super) fn wasm_path(node: &Node) -> Result<String, BadMetadata> {
     }
 }
 
-/// Makes the resource that carries `published` to `pod`.
+/// Makes the resource that carries `published` to `pod`; `at` tells it from any other.
 ///
 /// # Errors
 /// When the bytes do not pass the check, or are not this revision or not this pod's.
@@ -96,6 +103,7 @@ pub(super) fn carry(
     pod: &NamespacedName,
     published: &Published,
     wasm_path: &str,
+    at: SystemTime,
 ) -> Result<Resource, Withheld> {
     let snapshot = Snapshot::check(published.bytes.to_vec())?;
     if snapshot.revision() != published.revision {
@@ -121,7 +129,7 @@ pub(super) fn carry(
         reload_config: Some(ReloadConfig {
             backoff: Some(BackoffStrategy {
                 base_interval: Some(RELOAD_BACKOFF),
-                max_interval: None,
+                max_interval: Some(longest_backoff(at)),
             }),
         }),
         ..PluginConfig::default()
@@ -137,6 +145,19 @@ pub(super) fn carry(
         })),
         ..Resource::default()
     })
+}
+
+/// One hour and the fraction of the current second. Envoy's wasm extension uses the least backoff
+/// only, and it is not part of what tells one VM or one plugin from another.
+fn longest_backoff(at: SystemTime) -> Duration {
+    let since = at
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    Duration {
+        seconds: 3600,
+        // Less than a billion.
+        nanos: since.subsec_nanos().cast_signed(),
+    }
 }
 
 fn vm(wasm_path: &str) -> VmConfig {

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use envoy_types::pb::envoy::service::extension::v3::extension_config_discovery_service_server::ExtensionConfigDiscoveryServiceServer;
+use futures::StreamExt as _;
 use sidewall_policy::snapshot::MAX_LENGTH;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::transport::server::TcpIncoming;
+use tracing::warn;
 
 use super::clients::Clients;
 use super::identity::Authenticator;
@@ -21,6 +23,9 @@ use crate::snapshots::SnapshotSource;
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
 /// ... and is gone if it does not answer: its node lost power, or its network was cut.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long to wait after the system refused to hand over a connection.
+const ACCEPT_BACKOFF: Duration = Duration::from_secs(1);
 
 /// The wrapping around a snapshot: names, versions, paths.
 const OVERHEAD: usize = 1 << 20;
@@ -77,8 +82,17 @@ impl Server {
         let grpc = ExtensionConfigDiscoveryServiceServer::new(service)
             .max_decoding_message_size(MAX_REQUEST_BYTES)
             .max_encoding_message_size(MAX_LENGTH + OVERHEAD);
-        // A push is many small writes on an otherwise idle connection.
-        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+        let incoming = TcpIncoming::from(listener)
+            // A push is many small writes on an otherwise idle connection.
+            .with_nodelay(Some(true))
+            .then(async |accepted| {
+                if let Err(error) = &accepted {
+                    warn!("cannot accept a connection: {error}");
+                    // Out of file descriptors, most likely: trying again at once would only spin.
+                    tokio::time::sleep(ACCEPT_BACKOFF).await;
+                }
+                accepted
+            });
         let served = tonic::transport::Server::builder()
             .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
             .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))

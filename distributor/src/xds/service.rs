@@ -55,7 +55,7 @@ impl ExtensionConfigDiscoveryService for Service {
         let service = self.clone();
         self.tasks.spawn(async move {
             if let Err(status) = service.serve(peer, metadata, requests, &responses).await {
-                info!(?peer, code = ?status.code(), "xds stream refused: {}", status.message());
+                info!(peer = peer.map(tracing::field::display), code = ?status.code(), "xds stream refused: {}", status.message());
                 // Fails only if the client has gone, and then nobody wants to know.
                 let _gone = responses.send(Err(status)).await;
             }
@@ -122,7 +122,7 @@ impl Service {
             .await
             .map_err(|refusal| refused(&refusal))?;
 
-        info!(%pod, ?peer, "sidecar connected");
+        info!(%pod, peer = peer.map(tracing::field::display), "sidecar connected");
         let stream = Stream {
             service: self,
             snapshots: self.source.subscribe(&pod),
@@ -136,7 +136,7 @@ impl Service {
         self.metrics.streams.inc();
         let outcome = stream.run(first, requests).await;
         self.metrics.streams.dec();
-        info!(%pod, ?peer, "sidecar disconnected");
+        info!(%pod, peer = peer.map(tracing::field::display), "sidecar disconnected");
         outcome
     }
 }
@@ -192,7 +192,7 @@ impl Stream<'_> {
                     }
                     Ok(None) => return Ok(()),
                     Err(status) => {
-                        debug!(pod = %self.pod, "xds stream broke: {status}");
+                        debug!(pod = %self.pod, "xds stream broke: {}", status.message());
                         return Ok(());
                     }
                 },
@@ -218,7 +218,7 @@ impl Stream<'_> {
                 self.connection.acked(revision, SystemTime::now());
             }
             Answer::Refused(revision, reason) => {
-                warn!(pod = %self.pod, %revision, "Envoy refused the snapshot and keeps the one it has: {reason}");
+                warn!(pod = %self.pod, %revision, "Envoy refused the snapshot and keeps the one it has: {reason} (why is in its own log)");
                 metrics.nacks.inc();
                 self.refused(revision, Refuser::Envoy, reason);
             }
@@ -257,7 +257,7 @@ impl Stream<'_> {
         if plan.snapshot
             && let Some(published) = published
         {
-            match resource::carry(self.pod, published, self.wasm_path) {
+            match resource::carry(self.pod, published, self.wasm_path, SystemTime::now()) {
                 Ok(resource) => resources.push(resource),
                 Err(withheld) => {
                     let revision = published.revision;

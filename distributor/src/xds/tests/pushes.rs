@@ -100,6 +100,38 @@ async fn the_resource_is_the_carrier_and_shares_the_gates_vm() {
     assert_eq!(file(vm), "/etc/sidewall/sidewall_filter.wasm");
 }
 
+/// The same resource again would be acknowledged untried, also after a refusal (ADR 5).
+#[tokio::test]
+async fn one_snapshot_sent_twice_makes_two_resources() {
+    let running = Running::start().await;
+    let published = running.shelf.put(&pod("db"), "10.0.0.1");
+    let (mut one, mut other) = (
+        running.sidecar("default/db").await,
+        running.sidecar("default/db").await,
+    );
+    let (one, other) = (one.receive().await, other.receive().await);
+    carries(&one, &published);
+    carries(&other, &published);
+    let (mut one, mut other) = (plugin(&one), plugin(&other));
+    assert_ne!(one, other);
+    for plugin in [&mut one, &mut other] {
+        let backoff = plugin
+            .reload_config
+            .as_mut()
+            .unwrap()
+            .backoff
+            .as_mut()
+            .unwrap();
+        let longest = backoff.max_interval.take().unwrap();
+        assert_eq!(
+            longest.seconds, 3600,
+            "Envoy wants at least the base interval"
+        );
+        assert!((0..1_000_000_000).contains(&longest.nanos), "{longest:?}");
+    }
+    assert_eq!(one, other, "and nothing else tells them apart");
+}
+
 #[tokio::test]
 async fn the_bootstrap_says_where_its_filter_is() {
     let running = Running::start().await;
