@@ -8,9 +8,11 @@
 //!  wasm_host ── the built filter on wasmtime, with a host that tests can ask and break
 //! ```
 
+pub mod bench;
 pub mod envoy;
 pub mod harness;
 mod http;
+pub mod lab;
 pub mod net;
 pub mod probe;
 pub mod sandbox;

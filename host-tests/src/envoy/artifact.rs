@@ -5,8 +5,12 @@
 //! nothing.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
+
+use nix::mount::{MsFlags, mount};
 
 /// The Envoy that Sidewall is tested with; `envoy/fetch-envoy.sh` fetches the same.
 pub const ENVOY_VERSION: &str = "1.40.0";
@@ -34,6 +38,14 @@ pub enum Error {
         make: &'static str,
         /// The environment variable that names another one.
         variable: &'static str,
+    },
+    /// It cannot be put where others reach it.
+    #[error("cannot mount Envoy at {path}: {source}; this must run inside the sandbox", path = path.display())]
+    Install {
+        /// Where to.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
     },
     /// It is older than its sources.
     #[error("{path} is older than {source_file}: run `{make}` again", path = path.display(), source_file = source_file.display())]
@@ -106,6 +118,29 @@ impl Artifact {
             Self::Sidewall => profile().join("sidewall"),
         }
     }
+}
+
+/// Makes the Envoy binary appear in `folder`, where a user who may not enter the repository can
+/// reach it. The mount goes with the mount namespace of the process, so this is for sandboxes.
+///
+/// # Errors
+///
+/// As [`Artifact::find`], or [`Error::Install`].
+pub fn install_envoy(folder: &Path) -> Result<PathBuf, Error> {
+    /// One at a time, and once for all.
+    static INSTALLING: Mutex<()> = Mutex::new(());
+    let _guard = INSTALLING.lock().unwrap_or_else(PoisonError::into_inner);
+    let target = folder.join("envoy");
+    if target.exists() {
+        return Ok(target);
+    }
+    let envoy = Artifact::Envoy.find()?;
+    let install = |source: io::Error| Error::Install { path: target.clone(), source };
+    fs::create_dir_all(folder).map_err(install)?;
+    fs::write(&target, "").map_err(install)?;
+    let flags = MsFlags::MS_BIND;
+    mount(Some(&envoy), &target, None::<&str>, flags, None::<&str>).map_err(|errno| install(errno.into()))?;
+    Ok(target)
 }
 
 /// The root of the repository this was built in.

@@ -49,6 +49,7 @@ pub struct Spec {
 pub struct Envoy {
     spec: Spec,
     child: Child,
+    log_at_start: usize,
 }
 
 impl Envoy {
@@ -90,11 +91,17 @@ impl Envoy {
             .stdin(Stdio::null())
             .stdout(open(spec.access_log())?)
             .stderr(open(spec.log())?);
+        // The log as it is decoded, not as it is stored: the two may differ in length.
+        let log_at_start = read(&spec.log()).len();
         let child = command.spawn().map_err(|source| Error::Start {
             name: spec.name.clone(),
             source,
         })?;
-        Ok(Self { spec, child })
+        Ok(Self {
+            spec,
+            child,
+            log_at_start,
+        })
     }
 
     /// Waits until it accepts connections, which for a sidecar means that it has a snapshot.
@@ -188,6 +195,12 @@ impl Envoy {
     #[must_use]
     pub fn log(&self) -> String {
         read(&self.spec.log())
+    }
+
+    /// How long the log was before this process wrote to it.
+    #[must_use]
+    pub fn log_at_start(&self) -> usize {
+        self.log_at_start
     }
 
     /// Ends it without notice, as a crash would, and waits for the end.

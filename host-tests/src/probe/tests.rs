@@ -51,7 +51,7 @@ fn a_greeting_without_an_answer_is_none() {
     let report = against(|mut stream| {
         stream.write_all(b"a/b:1\n").unwrap();
         // Take the nonce, so that closing says FIN.
-        let _ = std::io::Read::read(&mut stream, &mut [0; 64]).unwrap();
+        let _ = io::Read::read(&mut stream, &mut [0; 64]).unwrap();
     });
     assert_eq!(complaint(&report), (true, "closed before the answer"));
 }

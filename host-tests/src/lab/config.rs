@@ -1,0 +1,72 @@
+//! How a lab is started.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What a lab is made of. At least one source of manifests is needed.
+#[derive(Clone, Debug)]
+pub struct LabConfig {
+    pub(super) folders: Vec<PathBuf>,
+    pub(super) manifests: Vec<(String, String)>,
+    pub(super) workers: u32,
+    pub(super) probe_timeout: Duration,
+    pub(super) probe_width: usize,
+    pub(super) enforce_own_node_egress: bool,
+}
+
+impl Default for LabConfig {
+    fn default() -> Self {
+        Self {
+            folders: Vec::new(),
+            manifests: Vec::new(),
+            workers: 1,
+            probe_timeout: Duration::from_secs(1),
+            probe_width: 16,
+            enforce_own_node_egress: false,
+        }
+    }
+}
+
+impl LabConfig {
+    /// The manifests of a folder, which is copied first.
+    #[must_use]
+    pub fn folder(mut self, path: impl Into<PathBuf>) -> Self {
+        self.folders.push(path.into());
+        self
+    }
+
+    /// One more manifest file.
+    #[must_use]
+    pub fn manifest(mut self, file: impl Into<String>, yaml: impl Into<String>) -> Self {
+        self.manifests.push((file.into(), yaml.into()));
+        self
+    }
+
+    /// Worker threads of each sidecar; 1 by default.
+    #[must_use]
+    pub fn workers(mut self, workers: u32) -> Self {
+        self.workers = workers;
+        self
+    }
+
+    /// How long one probe may take; a second by default.
+    #[must_use]
+    pub fn probe_timeout(mut self, timeout: Duration) -> Self {
+        self.probe_timeout = timeout;
+        self
+    }
+
+    /// How many probes run at the same time; 16 by default.
+    #[must_use]
+    pub fn probe_width(mut self, width: usize) -> Self {
+        self.probe_width = width.max(1);
+        self
+    }
+
+    /// Starts the distributor with `--enforce-own-node-egress`.
+    #[must_use]
+    pub fn enforce_own_node_egress(mut self) -> Self {
+        self.enforce_own_node_egress = true;
+        self
+    }
+}

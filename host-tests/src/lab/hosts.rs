@@ -1,0 +1,288 @@
+//! Everything of a lab that lives in namespaces: the network, the servers, the sidecars.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::sidecar::Sidecar;
+use super::spec::Party;
+use super::world::{Pod, World};
+use super::{Error, control, distributor};
+use crate::envoy::{self, Artifact, artifact, template};
+use crate::net::{self, Netns, Topology};
+use crate::probe::{Protocol, Server, parallel};
+use crate::sandbox;
+
+/// How many pods are set up at the same time.
+const WIDTH: usize = 4;
+
+/// The files that hosts run, where every user can reach them.
+#[derive(Clone, Debug)]
+pub(super) struct Kit {
+    sidewall: PathBuf,
+    envoy: PathBuf,
+    filter: PathBuf,
+    /// A folder for each sidecar goes in here.
+    sidecars: PathBuf,
+    workers: u32,
+}
+
+impl Kit {
+    /// Finds the files and puts them within reach of Envoy's user, who may not enter the
+    /// repository.
+    pub(super) fn gather(directory: &Path, workers: u32) -> Result<Self, Error> {
+        let built = Artifact::Filter.find().map_err(envoy::Error::from)?;
+        let sidewall = Artifact::Sidewall.find().map_err(envoy::Error::from)?;
+        let envoy = artifact::install_envoy(&sandbox::scratch().join("bin")).map_err(envoy::Error::from)?;
+        let filter = directory.join("sidewall_filter.wasm");
+        fs::copy(&built, &filter).map_err(|source| Error::File { step: "copying", path: built, source })?;
+        Ok(Self { sidewall, envoy, filter, sidecars: directory.join("sidecars"), workers })
+    }
+}
+
+/// The network with everybody on it.
+#[derive(Debug)]
+pub(super) struct Hosts {
+    kit: Kit,
+    world: World,
+    sidecars: BTreeMap<String, Arc<Sidecar>>,
+    /// By namespace, protocol and port.
+    servers: BTreeMap<(String, Protocol, u16), Server>,
+    externals: BTreeSet<IpAddr>,
+    // Dropped last: the others hold on to its namespaces.
+    topology: Topology,
+}
+
+impl Hosts {
+    /// Builds the network with every pod, redirected, its servers up and its sidecar not started.
+    pub(super) fn build(kit: Kit, world: World) -> Result<Self, Error> {
+        let plan = net::Plan {
+            nodes: world.nodes.iter().map(|(name, addresses)| net::Node::new(name, addresses.clone())).collect(),
+            pods: own_network(&world).map(|(name, pod)| net::Pod::new(name, &pod.node, pod.addresses.clone())).collect(),
+            externals: Vec::new(),
+        };
+        let topology = Topology::build(&plan)?;
+        let mut hosts = Self {
+            kit,
+            world: World::default(),
+            sidecars: BTreeMap::new(),
+            servers: BTreeMap::new(),
+            externals: BTreeSet::new(),
+            topology,
+        };
+        let names = world.pods.keys().cloned().collect();
+        hosts.take_in(world, names)?;
+        Ok(hosts)
+    }
+
+    /// Makes the network what the manifests say now. Pods that moved are taken down and set up
+    /// anew; sidecars of new pods are started.
+    pub(super) fn reconcile(&mut self, world: World) -> Result<(), Error> {
+        if world.nodes != self.world.nodes {
+            let differs = |name: &&String| world.nodes.get(*name) != self.world.nodes.get(*name);
+            let name = world.nodes.keys().chain(self.world.nodes.keys()).find(differs);
+            return Err(Error::NodesChanged(name.cloned().unwrap_or_default()));
+        }
+        let stays = |name: &String, pod: &Pod| world.pods.get(name).is_some_and(|new| pod.can_become(new));
+        let gone: Vec<_> = self.world.pods.iter().filter(|(name, pod)| !stays(name, pod)).map(|(name, _)| name.clone()).collect();
+        for name in &gone {
+            self.take_down(name)?;
+        }
+        let new: BTreeSet<_> = world.pods.keys().filter(|name| !self.world.pods.contains_key(*name)).cloned().collect();
+        for name in &new {
+            let pod = &world.pods[name];
+            if !pod.host_network {
+                self.topology.add_pod(&net::Pod::new(name, &pod.node, pod.addresses.clone()))?;
+            }
+        }
+        self.take_in(world, new.clone())?;
+        for name in &new {
+            if let Some(sidecar) = self.sidecars.get(name) {
+                sidecar.start()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn take_down(&mut self, name: &str) -> Result<(), Error> {
+        self.sidecars.remove(name);
+        let netns = self.netns(&Party::Pod(name.to_owned()))?;
+        let pod = self.world.pods.remove(name);
+        if pod.is_some_and(|pod| !pod.host_network) {
+            self.servers.retain(|(host, ..), _| host != netns.name());
+            self.topology.remove_pod(name)?;
+        }
+        Ok(())
+    }
+
+    /// Accepts a world whose pods are on the network: translates its Services, and sets up the new
+    /// pods and every server.
+    fn take_in(&mut self, world: World, new: BTreeSet<String>) -> Result<(), Error> {
+        if world.dnat() != self.world.dnat() {
+            self.topology.set_services(&world.dnat())?;
+        }
+        self.world = world;
+        let mut redirected = Vec::new();
+        for name in new {
+            let pod = &self.world.pods[&name];
+            if pod.sidecar {
+                let netns = self.topology.pod(&name)?.clone();
+                let spec = self.sidecar_spec(&name, pod, netns.clone())?;
+                self.sidecars.insert(name.clone(), Arc::new(Sidecar::new(name.clone(), spec)));
+                redirected.push((name, netns));
+            }
+        }
+        let sidewall = &self.kit.sidewall;
+        for done in parallel(&redirected, WIDTH, |(name, netns)| redirect(sidewall, name, netns)) {
+            done?;
+        }
+        let declared = |(name, pod): (&String, &Pod)| {
+            let name = name.clone();
+            let ports = pod.ports.clone();
+            ports.into_iter().map(move |port| (name.clone(), port.protocol, port.number))
+        };
+        let declared: Vec<_> = self.world.pods.iter().flat_map(declared).collect();
+        for (name, protocol, port) in declared {
+            self.serve(&Party::Pod(name), protocol, port)?;
+        }
+        Ok(())
+    }
+
+    fn sidecar_spec(&self, name: &str, pod: &Pod, netns: Netns) -> Result<envoy::Spec, Error> {
+        let Kit { envoy, filter, sidecars, workers, .. } = &self.kit;
+        let address = pod.addresses.iter().find(|address| address.is_ipv4()).or(pod.addresses.first());
+        let address = address.ok_or_else(|| Error::Unknown(format!("address of pod {name}")))?;
+        let values = [
+            ("SIDEWALL_HOST", control(address.is_ipv4()).to_string()),
+            ("SIDEWALL_PORT", distributor::XDS_PORT.to_string()),
+            ("SIDEWALL_WASM", filter.display().to_string()),
+        ];
+        let values: Vec<_> = values.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        Ok(envoy::Spec {
+            name: format!("sidecar of {name}"),
+            binary: envoy.clone(),
+            netns,
+            bootstrap: template::render(template::SIDECAR, &values).map_err(envoy::Error::from)?,
+            node_id: format!("sidecar~{address}~{}.{}~cluster.local", pod.name, pod.namespace),
+            workers: *workers,
+            folder: sidecars.join(name.replace('/', "_")),
+        })
+    }
+
+    /// What there is.
+    pub(super) fn world(&self) -> &World {
+        &self.world
+    }
+
+    /// The `sidewall` binary.
+    pub(super) fn sidewall(&self) -> &Path {
+        &self.kit.sidewall
+    }
+
+    /// Where the distributor runs.
+    pub(super) fn control(&self) -> &Netns {
+        self.topology.control()
+    }
+
+    /// The sidecars of all pods that have one.
+    pub(super) fn sidecars(&self) -> Vec<(String, Arc<Sidecar>)> {
+        self.sidecars.iter().map(|(name, sidecar)| (name.clone(), Arc::clone(sidecar))).collect()
+    }
+
+    /// One pod's sidecar.
+    pub(super) fn sidecar(&self, pod: &str) -> Result<Arc<Sidecar>, Error> {
+        self.sidecars.get(pod).cloned().ok_or_else(|| {
+            if self.world.pods.contains_key(pod) {
+                Error::NoSidecar(pod.to_owned())
+            } else {
+                Error::Unknown(format!("pod {pod}"))
+            }
+        })
+    }
+
+    /// The namespace somebody speaks from. A host outside the cluster comes into being by this.
+    pub(super) fn netns(&mut self, party: &Party) -> Result<Netns, Error> {
+        Ok(match party {
+            Party::Node(name) => self.topology.node(name)?.clone(),
+            Party::Pod(name) => match self.pod(name)? {
+                pod if pod.host_network => self.topology.node(&pod.node)?.clone(),
+                _ => self.topology.pod(name)?.clone(),
+            },
+            Party::External(address) => {
+                if self.externals.contains(address) {
+                    self.topology.external(&party.to_string())?.clone()
+                } else {
+                    let netns = self.topology.add_external(&net::External::new(party.to_string(), [*address]))?.clone();
+                    self.externals.insert(*address);
+                    netns
+                }
+            }
+        })
+    }
+
+    /// A pod by name.
+    pub(super) fn pod(&self, name: &str) -> Result<&Pod, Error> {
+        self.world.pods.get(name).ok_or_else(|| Error::Unknown(format!("pod {name}")))
+    }
+
+    /// Somebody's addresses.
+    pub(super) fn addresses(&self, party: &Party) -> Result<Vec<IpAddr>, Error> {
+        match party {
+            Party::Pod(name) => self.pod(name).map(|pod| pod.addresses.clone()),
+            Party::Node(name) => {
+                let addresses = self.world.nodes.get(name).cloned();
+                addresses.ok_or_else(|| Error::Unknown(format!("node {name}")))
+            }
+            Party::External(address) => Ok(vec![*address]),
+        }
+    }
+
+    /// Who has an address; a host outside the cluster if nobody else does.
+    pub(super) fn owner(&self, address: IpAddr) -> Party {
+        let pod = own_network(&self.world).find(|(_, pod)| pod.addresses.contains(&address));
+        let node = || self.world.nodes.iter().find(|(_, addresses)| addresses.contains(&address));
+        match (pod, node()) {
+            (Some((name, _)), _) => Party::Pod(name.clone()),
+            (None, Some((name, _))) => Party::Node(name.clone()),
+            (None, None) => Party::External(address),
+        }
+    }
+
+    /// Makes sure that somebody serves a port, and returns what the server calls itself.
+    pub(super) fn serve(&mut self, party: &Party, protocol: Protocol, port: u16) -> Result<String, Error> {
+        let netns = self.netns(party)?;
+        let key = (netns.name().to_owned(), protocol, port);
+        if !self.servers.contains_key(&key) {
+            let server = Server::start(&netns, &format!("{party}:{port}"), protocol, port)?;
+            self.servers.insert(key.clone(), server);
+        }
+        Ok(self.servers[&key].identity().to_owned())
+    }
+
+    /// Every server of somebody.
+    pub(super) fn servers(&mut self, party: &Party) -> Result<Vec<&Server>, Error> {
+        let netns = self.netns(party)?;
+        Ok(self.servers.iter().filter(|((host, ..), _)| host == netns.name()).map(|(_, server)| server).collect())
+    }
+}
+
+/// Pods that do not share their node's network.
+fn own_network(world: &World) -> impl Iterator<Item = (&String, &Pod)> {
+    world.pods.iter().filter(|(_, pod)| !pod.host_network)
+}
+
+/// Runs `sidewall redirect` in a pod, as its init container would.
+fn redirect(sidewall: &Path, pod: &str, netns: &Netns) -> Result<(), Error> {
+    let output = netns.command(sidewall).arg("redirect").output();
+    let output = output.map_err(|source| Error::File { step: "starting", path: sidewall.to_owned(), source })?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(Error::Command {
+        what: format!("`sidewall redirect` in pod {pod}"),
+        status: output.status,
+        output: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+    })
+}

@@ -1,0 +1,206 @@
+//! What the manifests say there is: nodes, pods and Services, ready to be built.
+//!
+//! The cluster comes from the distributor's own reading of the folder. Two things about Pods mean
+//! nothing to policies and are read here: the sidecar annotation, and container ports without names.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+
+use serde_json::Value;
+use sidewall_policy::model::{self, Cluster, Phase};
+
+use super::Error;
+use crate::net;
+use crate::probe::Protocol;
+
+/// `sidewall.dev/sidecar: "false"` on a Pod: it has none.
+const SIDECAR: &str = "sidewall.dev/sidecar";
+
+/// Nodes, pods and Services by name; pods and Services as `namespace/name`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct World {
+    pub(super) nodes: BTreeMap<String, Vec<IpAddr>>,
+    pub(super) pods: BTreeMap<String, Pod>,
+    pub(super) services: BTreeMap<String, Service>,
+}
+
+/// A pod that exists: it has a node and an address.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Pod {
+    pub(super) namespace: String,
+    pub(super) name: String,
+    pub(super) node: String,
+    pub(super) addresses: Vec<IpAddr>,
+    pub(super) host_network: bool,
+    pub(super) sidecar: bool,
+    /// Ports its containers declare; served from the start.
+    pub(super) ports: Vec<ContainerPort>,
+}
+
+/// A container port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct ContainerPort {
+    pub(super) name: Option<String>,
+    pub(super) protocol: Protocol,
+    pub(super) number: u16,
+}
+
+/// A Service.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Service {
+    pub(super) addresses: Vec<IpAddr>,
+    pub(super) ports: Vec<model::ServicePort>,
+}
+
+/// What [`pod_notes`] finds on a Pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct PodNotes {
+    pub(super) sidecar: bool,
+    pub(super) ports: Vec<ContainerPort>,
+}
+
+impl World {
+    pub(super) fn new(cluster: &Cluster, notes: &BTreeMap<String, PodNotes>) -> Result<Self, Error> {
+        let mut world = Self::default();
+        for node in cluster.nodes.values().filter(|node| !node.addresses.is_empty()) {
+            world.nodes.insert(node.name.to_string(), node.addresses.clone());
+        }
+        for pod in cluster.pods.values() {
+            if let Some(pod) = Pod::new(pod, notes.get(&pod.id.to_string())) {
+                let id = format!("{}/{}", pod.namespace, pod.name);
+                if !world.nodes.contains_key(&pod.node) {
+                    return Err(Error::NoNode { pod: id, node: pod.node });
+                }
+                world.pods.insert(id, pod);
+            }
+        }
+        for service in cluster.services.values() {
+            let (addresses, ports) = (service.addresses.clone(), service.ports.clone());
+            world.services.insert(service.id.to_string(), Service { addresses, ports });
+        }
+        Ok(world)
+    }
+
+    /// What the nodes translate.
+    pub(super) fn dnat(&self) -> Vec<net::Service> {
+        let service = |(name, service): (&String, &Service)| net::Service {
+            name: name.clone(),
+            addresses: service.addresses.clone(),
+            ports: service.ports.iter().map(dnat_port).collect(),
+        };
+        self.services.iter().map(service).collect()
+    }
+}
+
+impl Pod {
+    fn new(pod: &model::Pod, notes: Option<&PodNotes>) -> Option<Self> {
+        let node = pod.node.as_ref()?.to_string();
+        if pod.ips.is_empty() || pod.phase == Phase::Terminal {
+            return None;
+        }
+        Some(Self {
+            namespace: pod.id.namespace.to_string(),
+            name: pod.id.name.to_string(),
+            node,
+            addresses: pod.ips.clone(),
+            host_network: pod.host_network,
+            sidecar: !pod.host_network && notes.is_none_or(|notes| notes.sidecar),
+            ports: notes.map_or_else(Vec::new, |notes| notes.ports.clone()),
+        })
+    }
+
+    /// Whether `self` can go on as `new` without being taken down.
+    pub(super) fn can_become(&self, new: &Self) -> bool {
+        let same = |pod: &Self| (pod.node.clone(), pod.addresses.clone(), pod.host_network, pod.sidecar);
+        same(self) == same(new)
+    }
+}
+
+fn dnat_port(port: &model::ServicePort) -> net::ServicePort {
+    net::ServicePort {
+        protocol: match port.protocol {
+            model::Protocol::Tcp => net::Protocol::Tcp,
+            model::Protocol::Udp => net::Protocol::Udp,
+            model::Protocol::Sctp => net::Protocol::Sctp,
+        },
+        port: port.port,
+        node_port: port.node_port,
+        backends: port.backends.iter().map(|backend| SocketAddr::new(backend.ip, backend.port)).collect(),
+    }
+}
+
+/// What the files say about Pods, by `namespace/name`. What is not YAML is passed over: the
+/// distributor reports it.
+pub(super) fn pod_notes<'a>(files: impl Iterator<Item = &'a str>) -> BTreeMap<String, PodNotes> {
+    let mut notes = BTreeMap::new();
+    for document in files.flat_map(documents) {
+        let Ok(value) = serde_saphyr::from_str::<Value>(&document) else { continue };
+        let single = std::slice::from_ref(&value);
+        for object in value["items"].as_array().map_or(single, Vec::as_slice) {
+            if object["kind"] == "Pod" {
+                notes.insert(id(object), notes_of(object));
+            }
+        }
+    }
+    notes
+}
+
+/// The text between document markers.
+fn documents(text: &str) -> Vec<String> {
+    let mut documents = vec![String::new()];
+    for line in text.lines() {
+        if line == "---" || line.starts_with("--- ") {
+            documents.push(String::new());
+        } else if let Some(document) = documents.last_mut() {
+            document.push_str(line);
+            document.push('\n');
+        }
+    }
+    documents
+}
+
+fn id(pod: &Value) -> String {
+    let metadata = &pod["metadata"];
+    let namespace = metadata["namespace"].as_str().filter(|namespace| !namespace.is_empty());
+    format!("{}/{}", namespace.unwrap_or("default"), metadata["name"].as_str().unwrap_or_default())
+}
+
+fn notes_of(pod: &Value) -> PodNotes {
+    let annotation = &pod["metadata"]["annotations"][SIDECAR];
+    let containers = ["initContainers", "containers"].map(|field| pod["spec"][field].as_array());
+    let containers = containers.into_iter().flatten().flatten();
+    let ports = containers.filter_map(|container| container["ports"].as_array()).flatten();
+    PodNotes { sidecar: annotation != "false", ports: ports.filter_map(container_port).collect() }
+}
+
+/// `None` for SCTP, which probes do not speak, and for what is no port.
+fn container_port(port: &Value) -> Option<ContainerPort> {
+    let protocol = match port["protocol"].as_str().unwrap_or("TCP") {
+        "TCP" => Protocol::Tcp,
+        "UDP" => Protocol::Udp,
+        _ => return None,
+    };
+    let number = port["containerPort"].as_u64().and_then(|number| u16::try_from(number).ok())?;
+    Some(ContainerPort { name: port["name"].as_str().map(str::to_owned), protocol, number })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn notes_of_pods_in_documents_and_lists() {
+        let files = [
+            "kind: Pod\nmetadata: {name: a}\n---\nkind: Pod\nmetadata: {name: b, namespace: n, annotations: {sidewall.dev/sidecar: \"false\"}}\n\
+             spec: {containers: [{ports: [{containerPort: 80, name: web}, {containerPort: 53, protocol: UDP}, {containerPort: 9, protocol: SCTP}]}]}\n",
+            "{ not yaml",
+            "kind: List\nitems: [{kind: Pod, metadata: {name: c}}, {kind: Service, metadata: {name: d}}]",
+        ];
+        let notes = pod_notes(files.into_iter());
+        assert_eq!(notes.keys().collect::<Vec<_>>(), ["default/a", "default/c", "n/b"]);
+        assert_eq!(notes["default/a"], PodNotes { sidecar: true, ports: Vec::new() });
+        let port = |name: Option<&str>, protocol, number| ContainerPort { name: name.map(str::to_owned), protocol, number };
+        let ports = vec![port(Some("web"), Protocol::Tcp, 80), port(None, Protocol::Udp, 53)];
+        assert_eq!(notes["n/b"], PodNotes { sidecar: false, ports });
+    }
+}
