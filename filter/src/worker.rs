@@ -221,3 +221,6 @@ fn report(host: &impl Host, record: &Record) {
         host.set_filter_state(POLICY_STATE, &policies);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -21,6 +21,7 @@ mod imports;
 mod memory;
 mod module;
 mod process;
+pub mod scene;
 mod vm;
 mod world;
 

@@ -41,7 +41,7 @@ pub enum LoadError {
     /// There is no module to load.
     #[error(transparent)]
     Module(#[from] ModuleError),
-    /// The module cannot be instantiated, for an import that no host has, or a missing export.
+    /// The module cannot be instantiated, or lacks an export that it must have.
     #[error("the module cannot be instantiated: {0}")]
     Instantiate(String),
     /// `proxy_on_vm_start` or `proxy_on_configure` answered false.

@@ -4,7 +4,10 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use thiserror::Error;
-use wasmtime::{Config, Engine, Module};
+use wasmtime::{Config, Engine, InstancePre, Module};
+
+use super::data::Data;
+use super::imports;
 
 /// Where cargo leaves the module, under its target directory.
 const BUILT: &str = "wasm32-unknown-unknown/wasm/sidewall_filter.wasm";
@@ -20,8 +23,8 @@ pub enum ModuleError {
         /// What the system said.
         reason: String,
     },
-    /// wasmtime does not accept it.
-    #[error("{path} is no module that wasmtime accepts: {reason}; run `make filter` again")]
+    /// wasmtime does not accept it, or it imports what no host has.
+    #[error("{path} is no module for this host: {reason}; run `make filter` again")]
     Invalid {
         /// The file.
         path: String,
@@ -41,13 +44,13 @@ pub fn module_path() -> PathBuf {
     root.join(target).join(BUILT)
 }
 
-/// The compiled filter, compiled once for each process.
-pub(super) fn compiled() -> Result<Module, ModuleError> {
-    static COMPILED: OnceLock<Result<Module, ModuleError>> = OnceLock::new();
-    COMPILED.get_or_init(compile).clone()
+/// The filter, compiled and linked once for each process of the system.
+pub(super) fn linked() -> Result<InstancePre<Data>, ModuleError> {
+    static LINKED: OnceLock<Result<InstancePre<Data>, ModuleError>> = OnceLock::new();
+    LINKED.get_or_init(link).clone()
 }
 
-fn compile() -> Result<Module, ModuleError> {
+fn link() -> Result<InstancePre<Data>, ModuleError> {
     let path = module_path();
     let bytes = std::fs::read(&path).map_err(|error| ModuleError::Missing {
         path: path.display().to_string(),
@@ -55,10 +58,13 @@ fn compile() -> Result<Module, ModuleError> {
     })?;
     let mut config = Config::new();
     config.consume_fuel(true);
-    Engine::new(&config)
-        .and_then(|engine| Module::new(&engine, bytes))
-        .map_err(|error| ModuleError::Invalid {
-            path: path.display().to_string(),
-            reason: format!("{error:#}"),
-        })
+    let link = || {
+        let engine = Engine::new(&config)?;
+        let module = Module::new(&engine, bytes)?;
+        imports::linker(&engine)?.instantiate_pre(&module)
+    };
+    link().map_err(|error: wasmtime::Error| ModuleError::Invalid {
+        path: path.display().to_string(),
+        reason: format!("{error:#}"),
+    })
 }

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use wasmtime::Module;
+use wasmtime::InstancePre;
 
-use super::data::{Connection, Fault, Stream, StreamState};
+use super::data::{Connection, Data, Fault, Stream, StreamState};
 use super::error::{LoadError, Stage};
-use super::module::compiled;
+use super::module::linked;
 use super::vm::Vm;
 use super::world::{Callback, Log, World};
 
@@ -52,7 +52,7 @@ type Place = Option<(usize, usize, u32)>;
 
 /// An Envoy with a number of workers, each with a VM of its own beside the main thread's.
 pub struct Process {
-    module: Module,
+    module: InstancePre<Data>,
     world: Rc<RefCell<World>>,
     /// The VMs of each thread, thread 0 being the main one. All but the last are dead.
     threads: Vec<Vec<Vm>>,
@@ -67,7 +67,7 @@ impl Process {
     /// The filter is not built, or is no module.
     pub fn new(workers: usize) -> Result<Self, LoadError> {
         Ok(Self {
-            module: compiled()?,
+            module: linked()?,
             world: Rc::default(),
             threads: (0..=workers).map(|_| Vec::new()).collect(),
             plugins: BTreeMap::new(),

@@ -3,11 +3,10 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use wasmtime::{Instance, Module, Store, WasmParams, WasmResults};
+use wasmtime::{Instance, InstancePre, Store, WasmParams, WasmResults};
 
 use super::data::{Connection, Data, Fault, Root, Stream, StreamState, limits};
 use super::error::{LoadError, Trap};
-use super::imports;
 use super::process::Plugin;
 use super::world::{Callback, World};
 
@@ -29,18 +28,16 @@ pub(super) struct Vm {
 impl Vm {
     /// Instantiates the module and runs its start function.
     pub(super) fn boot(
-        module: &Module,
+        module: &InstancePre<Data>,
         world: &Rc<RefCell<World>>,
         label: &str,
     ) -> Result<Self, LoadError> {
         let failed = |error: wasmtime::Error| LoadError::Instantiate(format!("{error:#}"));
         let data = Data::new(Rc::clone(world), label.to_owned());
-        let mut store = Store::new(module.engine(), data);
+        let mut store = Store::new(module.module().engine(), data);
         store.limiter(|data| &mut data.limits);
         store.set_fuel(u64::MAX).map_err(failed)?;
-        let instance = imports::linker(module.engine())
-            .and_then(|linker| linker.instantiate(&mut store, module))
-            .map_err(failed)?;
+        let instance = module.instantiate(&mut store).map_err(failed)?;
         let mut vm = Self {
             store,
             instance,
