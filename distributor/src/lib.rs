@@ -11,6 +11,7 @@ pub mod index;
 pub mod metrics;
 pub mod problem;
 pub mod publish;
+pub mod redirect;
 pub mod serve;
 pub mod shutdown;
 pub mod snapshots;

@@ -88,7 +88,11 @@ pub fn enter() -> Result<Place, Error> {
         step: "finding the program's own path",
         source,
     })?;
-    let status = reexecution(program, std::env::args_os().skip(1), &own_netns())
+    let outside = own_netns().map_err(|source| Error::Start {
+        step: "reading /proc/self/ns/net",
+        source,
+    })?;
+    let status = reexecution(program, std::env::args_os().skip(1), &outside)
         .status()
         .map_err(|source| Error::Start {
             step: "running setpriv and unshare",
@@ -102,7 +106,8 @@ pub fn enter() -> Result<Place, Error> {
 /// The marker alone is not trusted: a child inherits it, and a user may have exported it.
 #[must_use]
 pub fn is_inside() -> bool {
-    std::process::id() == 1 && std::env::var(MARKER).is_ok_and(|outside| outside != own_netns())
+    let elsewhere = |outside| own_netns().is_ok_and(|inside| inside != outside);
+    std::process::id() == 1 && std::env::var(MARKER).is_ok_and(elsewhere)
 }
 
 /// A directory that vanishes with the sandbox, readable by every user in it.
@@ -112,10 +117,8 @@ pub fn scratch() -> &'static Path {
 }
 
 /// The identity of the network namespace of this process, such as `net:[4026531840]`.
-fn own_netns() -> String {
-    fs::read_link("/proc/self/ns/net")
-        .map(|link| link.to_string_lossy().into_owned())
-        .unwrap_or_default()
+fn own_netns() -> io::Result<String> {
+    fs::read_link("/proc/self/ns/net").map(|link| link.to_string_lossy().into_owned())
 }
 
 /// `setpriv` ties `unshare` to this process, `--kill-child` ties the inside to `unshare`, and the

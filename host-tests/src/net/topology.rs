@@ -1,13 +1,15 @@
 //! The network itself: namespaces and lines, made from a plan and changed while it runs.
 
 mod batches;
+mod key;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use self::batches::Batches;
-use super::link::{self, Gateway, Line};
+use self::key::{Key, Kind, control_key, file_name, label};
+use super::link::{self, Line};
 use super::{Error, External, Netns, Plan, Pod, Service, command, service};
 
 /// The control host's IPv4 address, in the range for benchmarks of network devices.
@@ -29,17 +31,6 @@ pub struct Topology {
     router: Netns,
     hosts: BTreeMap<Key, Host>,
     owners: BTreeMap<IpAddr, Key>,
-}
-
-/// Kind and name of a host.
-type Key = (Kind, String);
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Kind {
-    Control,
-    Node,
-    Pod,
-    External,
 }
 
 /// Somebody at the end of a line.
@@ -312,46 +303,4 @@ impl Topology {
         self.hosts.remove(key);
         self.owners.retain(|_, owner| owner != key);
     }
-}
-
-impl Kind {
-    /// Begins the names of the lines.
-    fn prefix(self) -> &'static str {
-        match self {
-            Self::Control => "control",
-            Self::Node => "node",
-            Self::Pod => "pod",
-            Self::External => "ext",
-        }
-    }
-
-    fn gateway(self) -> Gateway {
-        if self == Self::Pod {
-            link::NODE
-        } else {
-            link::ROUTER
-        }
-    }
-}
-
-fn control_key() -> Key {
-    (Kind::Control, "control".to_owned())
-}
-
-/// A host as messages name it.
-fn label((kind, name): &Key) -> String {
-    match kind {
-        Kind::Control => "the control host".to_owned(),
-        Kind::Node => format!("node {name}"),
-        Kind::Pod => format!("pod {name}"),
-        Kind::External => format!("external host {name}"),
-    }
-}
-
-/// A host's name as part of a file name: short enough, and without a slash.
-fn file_name(name: &str) -> String {
-    name.chars()
-        .take(60)
-        .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
-        .collect()
 }
