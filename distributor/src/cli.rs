@@ -28,7 +28,6 @@ enum Command {
 
     /// Send a pod's TCP through the Envoy beside it; to be run in the pod's network namespace
     Redirect(redirect::Args),
-
 }
 
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]

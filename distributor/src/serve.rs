@@ -86,7 +86,7 @@ impl Args {
 }
 
 /// Serves what `source` publishes on both listeners, until `shutdown` is cancelled and the clients
-/// have gone or [`DRAIN`] is over.
+/// have gone, for which they get five seconds.
 ///
 /// # Errors
 /// When one of the servers fails; the other one is shut down then, too.
