@@ -1,4 +1,8 @@
 //! The `sidewall` binary as a user runs it: a folder in, snapshots over gRPC out.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test ends at the first thing that goes wrong"
+)]
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
