@@ -262,8 +262,7 @@ impl Index {
     }
 
     fn resolve_service(&self, id: &NamespacedName) -> Option<model::Service> {
-        self.services
-            .resolve(id, self.pods.in_namespace(&id.namespace))
+        self.services.resolve(id, &self.pods)
     }
 
     /// Compiles what events have changed since the last call: every pod whose snapshot may be

@@ -58,7 +58,7 @@ pub(super) fn file(name: &str, text: &str) -> Loaded {
                 let stand_in = salvage::stand_in(document.text, &place);
                 loaded
                     .problems
-                    .push(salvage::problem(&place, why, stand_in.as_ref()));
+                    .push(salvage::problem(&place, &why, stand_in.as_ref()));
                 loaded.stand_ins.extend(stand_in.map(Object::NetworkPolicy));
             }
         }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use sidewall_policy::compile::{Group, GroupKey, PodSource, ServiceTable};
+use sidewall_policy::compile::{Group, GroupKey, PodSource, ServiceTable, Table};
 use sidewall_policy::model::{NamespacedName, NetworkPolicy};
 
 /// Compiled bodies and who shares them.
@@ -22,6 +22,16 @@ struct Entry {
     pods: BTreeSet<NamespacedName>,
     /// The body as it was compiled last.
     body: Option<Arc<Group>>,
+}
+
+impl Entry {
+    /// Whether the body says something of services.
+    fn judges_services(&self) -> bool {
+        self.body.as_ref().is_some_and(|body| {
+            let tables = [Some(&body.egress.enforced), body.egress.audit.as_ref()];
+            tables.into_iter().flatten().any(Table::is_isolated)
+        })
+    }
 }
 
 impl Groups {
@@ -87,25 +97,19 @@ impl Groups {
         let mut affected = BTreeSet::new();
         let stale = std::mem::take(&mut self.stale);
         for (key, entry) in &mut self.by_key {
-            let judges_services = || {
-                let egress = entry.body.as_ref().map(|body| &body.egress);
-                egress.is_some_and(|egress| {
-                    let mut tables = [Some(&egress.enforced), egress.audit.as_ref()];
-                    tables.iter_mut().flatten().any(|table| table.is_isolated())
-                })
-            };
-            let by_services = services_changed && judges_services();
-            if !by_services && !stale.contains(key) {
+            let of_services = services_changed && entry.judges_services();
+            if stale.contains(key) {
+                let body = Group::compile(key, |id| policies.get(id), pods, services);
+                if entry.body.as_deref() == Some(&body) && !of_services {
+                    continue;
+                }
+                entry.body = Some(Arc::new(body));
+            } else if let Some(body) = entry.body.as_mut().filter(|_| of_services) {
+                Arc::make_mut(body).judge_services(services);
+            } else {
                 continue;
             }
-            let body = Group::compile(key, |id| policies.get(id), pods, services);
-            let same = entry.body.as_deref() == Some(&body);
-            if !same {
-                entry.body = Some(Arc::new(body));
-            }
-            if !same || by_services {
-                affected.extend(entry.pods.iter().cloned());
-            }
+            affected.extend(entry.pods.iter().cloned());
         }
         affected
     }

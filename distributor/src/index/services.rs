@@ -8,6 +8,7 @@ use sidewall_policy::compile::ServiceTable;
 use sidewall_policy::model::{self, Backend, NamespacedName, Phase};
 
 use super::in_namespace;
+use super::pods::Pods;
 use crate::cluster::{EndpointSlice, Pod, Service, ServicePort, Target};
 
 /// Services, EndpointSlices, and what they come to.
@@ -117,19 +118,15 @@ impl Services {
     }
 
     /// Works out the backends of a service: those of its EndpointSlices if there are any, else
-    /// what the endpoints controller would make of `pods`, the pods of its namespace.
-    pub(super) fn resolve<'a>(
-        &self,
-        id: &NamespacedName,
-        pods: impl Iterator<Item = &'a Pod> + Clone,
-    ) -> Option<model::Service> {
+    /// what the endpoints controller would make of the pods of its namespace.
+    pub(super) fn resolve(&self, id: &NamespacedName, pods: &Pods) -> Option<model::Service> {
         let service = self.services.get(id)?;
         let backends = |port: &ServicePort| match self.by_service.get(id) {
             Some(slices) => {
                 let slices = slices.iter().filter_map(|slice| self.slices.get(slice));
                 of_slices(port, slices)
             }
-            None => of_pods(service, port, pods.clone()),
+            None => of_pods(service, port, pods.in_namespace(&id.namespace)),
         };
         Some(model::Service {
             id: id.clone(),

@@ -48,7 +48,7 @@ impl Followed {
     }
 
     /// What a compilation from scratch gives every pod that it knows an address of.
-    fn from_scratch(&self) -> BTreeMap<NamespacedName, Vec<u8>> {
+    fn compiled_from_scratch(&self) -> BTreeMap<NamespacedName, Vec<u8>> {
         let cluster = self.index.cluster();
         let compile = |pod: &NamespacedName| {
             let subject = std::slice::from_ref(pod);

@@ -112,4 +112,14 @@ impl Group {
             egress: tables(Direction::Egress),
         }
     }
+
+    /// Judges services that changed. The body is then as if it had been compiled with them.
+    pub fn judge_services(&mut self, services: &ServiceTable) {
+        let tables = [Some(&mut self.egress.enforced), self.egress.audit.as_mut()];
+        for table in tables.into_iter().flatten() {
+            if table.is_isolated() {
+                table.services = services.judge(table);
+            }
+        }
+    }
 }

@@ -273,11 +273,7 @@ impl Reader<'_> {
 
     fn port(&mut self, value: &Value, path: &str) -> spec::Port {
         self.piece::<k8s::NetworkPolicyPort>(value, path, CLOSED_PORT)
-            .map(convert::port)
-            .unwrap_or_else(|| spec::Port {
-                protocol: Some(String::new()),
-                ..spec::Port::default()
-            })
+            .map_or_else(closed_port, convert::port)
     }
 
     /// Reads an item that is either understood completely or matches nothing.
@@ -327,6 +323,14 @@ fn nothing() -> spec::Rule {
     spec::Rule {
         peers: Some(vec![spec::Peer::default()]),
         ports: None,
+    }
+}
+
+/// A port that matches nothing: there is no such protocol.
+fn closed_port() -> spec::Port {
+    spec::Port {
+        protocol: Some(String::new()),
+        ..spec::Port::default()
     }
 }
 

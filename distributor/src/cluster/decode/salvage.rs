@@ -47,7 +47,7 @@ pub(super) fn stand_in(text: &str, place: &str) -> Option<NetworkPolicy> {
 }
 
 /// Says what is wrong with a document and what comes of it.
-pub(super) fn problem(place: &str, reason: String, stand_in: Option<&NetworkPolicy>) -> Problem {
+pub(super) fn problem(place: &str, reason: &str, stand_in: Option<&NetworkPolicy>) -> Problem {
     let kept = "what was read of it before stays in force";
     let (object, consequence) = match stand_in {
         None => (place.to_owned(), kept.to_owned()),

@@ -18,9 +18,10 @@ use crate::cluster::event::Batch;
 /// files within microseconds of each other.
 const SETTLE: Duration = Duration::from_millis(5);
 
-/// How long a file that is being written may keep the folder from being read. Whoever writes for
-/// longer is read half-way, and again at the end.
-const PATIENCE: Duration = Duration::from_millis(250);
+/// How long a file that is being written may keep the folder from being read: half of a file may
+/// well be YAML, in which the other half's policies are missing. Whoever writes for longer is read
+/// half-way, and again at the end.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// How often the folder is read although nothing seemed to move: notifications do not cross every
 /// network filesystem, and a queue of them can overflow.

@@ -152,7 +152,7 @@ fn a_pod_that_finishes_is_gone_and_its_address_may_be_another_s() {
     assert!(!followed.snapshots.contains_key(&name("x", "db")));
     let heir = apply(Object::Pod(pod("y", "heir", "heir", "10.0.0.2")));
     assert_eq!(followed.apply([heir]), ["y/heir", "z/tool"]);
-    assert_eq!(followed.snapshots, followed.from_scratch());
+    assert_eq!(followed.snapshots, followed.compiled_from_scratch());
 }
 
 #[test]
