@@ -1,5 +1,10 @@
 //! The filter's life in Envoy: who is configured when, what survives a VM, what a push cuts.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a helper of a test fails as the test itself does"
+)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 

@@ -1,5 +1,10 @@
 //! What the filter decides, counts and records, against the engine it is built on.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a helper of a test fails as the test itself does"
+)]
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
