@@ -1,7 +1,6 @@
 //! One HTTP GET, for admin ports: Envoy's and the distributor's.
 //!
-//! The connection is closed after one answer, whose body may come in chunks. (HTTP/1.0, which has
-//! none, is refused by Envoy.) It follows nothing, retries nothing and knows no TLS.
+//! It follows nothing, retries nothing, keeps no connection and knows no TLS.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -25,16 +24,24 @@ pub(crate) fn get(address: SocketAddr, path: &str, timeout: Duration) -> io::Res
 }
 
 fn body(answer: &str) -> io::Result<String> {
-    let (head, body) = answer
+    let (head, rest) = answer
         .split_once("\r\n\r\n")
         .ok_or(io::ErrorKind::UnexpectedEof)?;
-    let mut lines = head.lines();
-    let status = lines.next().unwrap_or_default();
-    let is_chunked = |line: &str| line.eq_ignore_ascii_case("transfer-encoding: chunked");
-    let body = if lines.any(is_chunked) {
-        unchunked(body).ok_or(io::ErrorKind::UnexpectedEof)?
+    let mut head = head.lines();
+    let status = head.next().unwrap_or_default();
+    let header = |name: &str| {
+        let pairs = head.clone().filter_map(|line| line.split_once(": "));
+        pairs
+            .filter(|(found, _)| found.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value)
+            .next_back()
+    };
+    let body = if header("transfer-encoding").is_some_and(|coding| coding == "chunked") {
+        unchunk(rest)?
+    } else if header("content-length").is_some_and(|length| length != rest.len().to_string()) {
+        return Err(io::ErrorKind::UnexpectedEof.into());
     } else {
-        body.to_owned()
+        rest.to_owned()
     };
     if status.split(' ').nth(1) == Some("200") {
         Ok(body)
@@ -43,17 +50,20 @@ fn body(answer: &str) -> io::Result<String> {
     }
 }
 
-/// The chunks put together; `None` if the last one is missing.
-fn unchunked(mut rest: &str) -> Option<String> {
+/// Joins the chunks of a body, which must be complete.
+fn unchunk(mut rest: &str) -> io::Result<String> {
     let mut body = String::new();
     loop {
-        let (size, after) = rest.split_once("\r\n")?;
-        let size = usize::from_str_radix(size.trim(), 16).ok()?;
+        let (size, data) = rest
+            .split_once("\r\n")
+            .ok_or(io::ErrorKind::UnexpectedEof)?;
+        let size = usize::from_str_radix(size, 16).map_err(io::Error::other)?;
         if size == 0 {
-            return Some(body);
+            return Ok(body);
         }
-        body.push_str(after.get(..size)?);
-        rest = after.get(size..)?.strip_prefix("\r\n")?;
+        // A chunk may end within a character only if the answer is no text.
+        body.push_str(data.get(..size).ok_or(io::ErrorKind::UnexpectedEof)?);
+        rest = data.get(size + 2..).ok_or(io::ErrorKind::UnexpectedEof)?;
     }
 }
 
@@ -62,26 +72,34 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_complete_200_is_an_answer() {
-        assert_eq!(
-            body("HTTP/1.0 200 OK\r\nA: b\r\n\r\nLIVE\n").unwrap(),
-            "LIVE\n"
-        );
+    fn a_body_comes_whole_or_in_chunks() {
+        for answer in [
+            "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nLIVE\n",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nLIV\r\n2\r\nE\n\r\n0\r\n\r\n",
+        ] {
+            assert_eq!(body(answer).unwrap(), "LIVE\n", "{answer}");
+        }
+    }
+
+    #[test]
+    fn another_status_is_an_error_that_says_what_the_body_says() {
         let refused = body("HTTP/1.1 503 Service Unavailable\r\n\r\nINITIALIZING\n").unwrap_err();
         assert_eq!(
             refused.to_string(),
             "HTTP/1.1 503 Service Unavailable: INITIALIZING"
         );
-        let cut = body("HTTP/1.1 200 OK\r\n").unwrap_err();
-        assert_eq!(cut.kind(), io::ErrorKind::UnexpectedEof);
     }
 
     #[test]
-    fn chunks_are_put_together() {
-        let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
-        let whole = format!("{head}3\r\nab\n\r\na\r\n0123456789\r\n0\r\n\r\n");
-        assert_eq!(body(&whole).unwrap(), "ab\n0123456789");
-        let cut = body(&format!("{head}3\r\nab\n\r\n")).unwrap_err();
-        assert_eq!(cut.kind(), io::ErrorKind::UnexpectedEof);
+    fn an_answer_that_breaks_off_is_an_error() {
+        for answer in [
+            "HTTP/1.1 200 OK\r\n",
+            "HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nLIVE\n",
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nLIV",
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nLIV\r\n",
+        ] {
+            let cut = body(answer).unwrap_err();
+            assert_eq!(cut.kind(), io::ErrorKind::UnexpectedEof, "{answer}");
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! The distributor's process, on the control host, and what it says of itself.
 
+use std::fmt;
 use std::fs::{self, File};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -69,6 +70,14 @@ pub struct Problem {
     pub reason: String,
     /// What enforcement makes of it.
     pub consequence: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { object, field, reason, consequence } = self;
+        let field = if field.is_empty() { String::new() } else { format!("{field}: ") };
+        write!(f, "{object}: {field}{reason}; {consequence}")
+    }
 }
 
 impl Distributor {
