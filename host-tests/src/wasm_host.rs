@@ -29,4 +29,4 @@ pub use data::{Connection, Fault, Stream, StreamState};
 pub use error::{LoadError, Stage, Trap};
 pub use module::{ModuleError, module_path};
 pub use process::{Plugin, Process, StreamId};
-pub use world::{Callback, Level, Log};
+pub use world::{Callback, Level, Log, Spent};

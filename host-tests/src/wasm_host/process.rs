@@ -11,7 +11,7 @@ use super::data::{Connection, Data, Fault, Stream, StreamState};
 use super::error::{LoadError, Stage};
 use super::module::linked;
 use super::vm::Vm;
-use super::world::{Callback, Log, World};
+use super::world::{Callback, Log, Spent, World};
 
 /// The first word of the filter's decision records.
 const RECORD: &str = "sidewall-decision ";
@@ -212,11 +212,22 @@ impl Process {
         self.world.borrow().journal.clone()
     }
 
-    /// Forgets logs and journal.
+    /// What the runs of a callback took since the last [`Process::forget`], over all VMs.
+    pub fn spent(&self, callback: &str) -> Spent {
+        self.world
+            .borrow()
+            .spent
+            .get(callback)
+            .copied()
+            .unwrap_or_default()
+    }
+
+    /// Forgets logs, journal and what was spent.
     pub fn forget(&mut self) {
         let mut world = self.world.borrow_mut();
         world.logs.clear();
         world.journal.clear();
+        world.spent.clear();
     }
 
     /// The living VM of a thread, built if there is none.

@@ -89,7 +89,8 @@ impl Scene {
         };
         let service = Service {
             id: id.clone(),
-            addresses: vec![ip(address)],
+            cluster_ips: vec![ip(address)],
+            external_ips: Vec::new(),
             ports: vec![ServicePort {
                 protocol: Protocol::Tcp,
                 port,

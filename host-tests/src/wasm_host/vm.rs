@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use wasmtime::{Instance, InstancePre, Store, WasmParams, WasmResults};
 
@@ -228,14 +229,13 @@ impl Vm {
         self.store.data_mut().current = context;
         self.store.data_mut().calls.clear();
         let fuel = self.fuel.take().unwrap_or(u64::MAX);
-        let result = self
-            .store
-            .set_fuel(fuel)
-            .and_then(|()| {
-                self.instance
-                    .get_typed_func::<P, R>(&mut self.store, callback)
-            })
-            .and_then(|function| function.call(&mut self.store, parameters));
+        let function = self.store.set_fuel(fuel).and_then(|()| {
+            self.instance
+                .get_typed_func::<P, R>(&mut self.store, callback)
+        });
+        let started = Instant::now();
+        let result = function.and_then(|function| function.call(&mut self.store, parameters));
+        self.write_bill(callback, fuel, started.elapsed());
         self.write_journal(callback);
         let answer = result.map_err(|error| {
             self.die();
@@ -254,6 +254,15 @@ impl Vm {
             host_calls: std::mem::take(&mut data.calls),
         };
         data.world.borrow_mut().journal.push(entry);
+    }
+
+    fn write_bill(&mut self, callback: &'static str, fuel: u64, time: Duration) {
+        let left = self.store.get_fuel().unwrap_or_default();
+        let mut world = self.store.data().world.borrow_mut();
+        let spent = world.spent.entry(callback).or_default();
+        spent.runs += 1;
+        spent.instructions += fuel.saturating_sub(left);
+        spent.time += time;
     }
 
     fn close_asked(&mut self) -> Result<(), Trap> {

@@ -1,6 +1,7 @@
 //! What all VMs of a process share.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// The severity of a log line, as proxy-wasm numbers them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -55,6 +56,17 @@ pub struct Callback {
     pub host_calls: Vec<&'static str>,
 }
 
+/// What the runs of one callback took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Spent {
+    /// How often it ran.
+    pub runs: u64,
+    /// The instructions it executed, as wasmtime counts its fuel: the same on every machine.
+    pub instructions: u64,
+    /// The time, host calls included.
+    pub time: Duration,
+}
+
 /// The kind of a metric, as proxy-wasm numbers them; the filter has no histograms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum MetricKind {
@@ -82,5 +94,6 @@ pub(super) struct World {
     pub(super) metrics: BTreeMap<String, Metric>,
     pub(super) logs: Vec<Log>,
     pub(super) journal: Vec<Callback>,
+    pub(super) spent: BTreeMap<&'static str, Spent>,
     pub(super) now_nanoseconds: u64,
 }
