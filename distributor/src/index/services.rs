@@ -130,7 +130,8 @@ impl Services {
         };
         Some(model::Service {
             id: id.clone(),
-            addresses: service.addresses.clone(),
+            cluster_ips: service.cluster_ips.clone(),
+            external_ips: service.external_ips.clone(),
             ports: service
                 .ports
                 .iter()

@@ -2,6 +2,7 @@
 
 mod build;
 mod random;
+mod services;
 mod touches;
 
 use std::collections::BTreeMap;

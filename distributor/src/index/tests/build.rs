@@ -70,7 +70,8 @@ pub(crate) fn node(node: &str, addresses: &[&str]) -> Object {
 pub(crate) fn service(namespace: &str, service: &str, app: &str, address: &str) -> Service {
     Service {
         id: name(namespace, service),
-        addresses: vec![ip(address)],
+        cluster_ips: vec![ip(address)],
+        external_ips: Vec::new(),
         selector: Some(selector(&[("app", app)]).expect("labels")),
         ports: vec![ServicePort {
             name: "".into(),
