@@ -191,9 +191,10 @@ pub struct Pod {
 pub struct Service {
     /// Namespace and name.
     pub id: NamespacedName,
-    /// Cluster IPs, external IPs and load-balancer IPs; none when it is headless or an
-    /// ExternalName (`semantics I8`, `I9`).
-    pub addresses: Vec<IpAddr>,
+    /// Cluster IPs; none when it is headless or an ExternalName (`semantics I8`, `I9`).
+    pub cluster_ips: Vec<IpAddr>,
+    /// External and load-balancer IPs (`semantics I11`).
+    pub external_ips: Vec<IpAddr>,
     /// Which pods of its namespace it sends to; `None` when its EndpointSlices are made by hand.
     pub selector: Option<Selector>,
     /// Its ports.

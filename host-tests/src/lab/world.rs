@@ -60,23 +60,37 @@ pub(super) struct PodNotes {
 }
 
 impl World {
-    pub(super) fn new(cluster: &Cluster, notes: &BTreeMap<String, PodNotes>) -> Result<Self, Error> {
+    pub(super) fn new(
+        cluster: &Cluster,
+        notes: &BTreeMap<String, PodNotes>,
+    ) -> Result<Self, Error> {
         let mut world = Self::default();
-        for node in cluster.nodes.values().filter(|node| !node.addresses.is_empty()) {
-            world.nodes.insert(node.name.to_string(), node.addresses.clone());
+        for node in cluster
+            .nodes
+            .values()
+            .filter(|node| !node.addresses.is_empty())
+        {
+            world
+                .nodes
+                .insert(node.name.to_string(), node.addresses.clone());
         }
         for pod in cluster.pods.values() {
             if let Some(pod) = Pod::new(pod, notes.get(&pod.id.to_string())) {
                 let id = format!("{}/{}", pod.namespace, pod.name);
                 if !world.nodes.contains_key(&pod.node) {
-                    return Err(Error::NoNode { pod: id, node: pod.node });
+                    return Err(Error::NoNode {
+                        pod: id,
+                        node: pod.node,
+                    });
                 }
                 world.pods.insert(id, pod);
             }
         }
         for service in cluster.services.values() {
-            let (addresses, ports) = (service.addresses.clone(), service.ports.clone());
-            world.services.insert(service.id.to_string(), Service { addresses, ports });
+            let (addresses, ports) = (service.addresses().collect(), service.ports.clone());
+            world
+                .services
+                .insert(service.id.to_string(), Service { addresses, ports });
         }
         Ok(world)
     }
@@ -111,7 +125,14 @@ impl Pod {
 
     /// Whether `self` can go on as `new` without being taken down.
     pub(super) fn can_become(&self, new: &Self) -> bool {
-        let same = |pod: &Self| (pod.node.clone(), pod.addresses.clone(), pod.host_network, pod.sidecar);
+        let same = |pod: &Self| {
+            (
+                pod.node.clone(),
+                pod.addresses.clone(),
+                pod.host_network,
+                pod.sidecar,
+            )
+        };
         same(self) == same(new)
     }
 }
@@ -125,7 +146,11 @@ fn dnat_port(port: &model::ServicePort) -> net::ServicePort {
         },
         port: port.port,
         node_port: port.node_port,
-        backends: port.backends.iter().map(|backend| SocketAddr::new(backend.ip, backend.port)).collect(),
+        backends: port
+            .backends
+            .iter()
+            .map(|backend| SocketAddr::new(backend.ip, backend.port))
+            .collect(),
     }
 }
 
@@ -134,7 +159,9 @@ fn dnat_port(port: &model::ServicePort) -> net::ServicePort {
 pub(super) fn pod_notes<'a>(files: impl Iterator<Item = &'a str>) -> BTreeMap<String, PodNotes> {
     let mut notes = BTreeMap::new();
     for document in files.flat_map(documents) {
-        let Ok(value) = serde_saphyr::from_str::<Value>(&document) else { continue };
+        let Ok(value) = serde_saphyr::from_str::<Value>(&document) else {
+            continue;
+        };
         let single = std::slice::from_ref(&value);
         for object in value["items"].as_array().map_or(single, Vec::as_slice) {
             if object["kind"] == "Pod" {
@@ -161,16 +188,27 @@ fn documents(text: &str) -> Vec<String> {
 
 fn id(pod: &Value) -> String {
     let metadata = &pod["metadata"];
-    let namespace = metadata["namespace"].as_str().filter(|namespace| !namespace.is_empty());
-    format!("{}/{}", namespace.unwrap_or("default"), metadata["name"].as_str().unwrap_or_default())
+    let namespace = metadata["namespace"]
+        .as_str()
+        .filter(|namespace| !namespace.is_empty());
+    format!(
+        "{}/{}",
+        namespace.unwrap_or("default"),
+        metadata["name"].as_str().unwrap_or_default()
+    )
 }
 
 fn notes_of(pod: &Value) -> PodNotes {
     let annotation = &pod["metadata"]["annotations"][SIDECAR];
     let containers = ["initContainers", "containers"].map(|field| pod["spec"][field].as_array());
     let containers = containers.into_iter().flatten().flatten();
-    let ports = containers.filter_map(|container| container["ports"].as_array()).flatten();
-    PodNotes { sidecar: annotation != "false", ports: ports.filter_map(container_port).collect() }
+    let ports = containers
+        .filter_map(|container| container["ports"].as_array())
+        .flatten();
+    PodNotes {
+        sidecar: annotation != "false",
+        ports: ports.filter_map(container_port).collect(),
+    }
 }
 
 /// `None` for SCTP, which probes do not speak, and for what is no port.
@@ -180,8 +218,14 @@ fn container_port(port: &Value) -> Option<ContainerPort> {
         "UDP" => Protocol::Udp,
         _ => return None,
     };
-    let number = port["containerPort"].as_u64().and_then(|number| u16::try_from(number).ok())?;
-    Some(ContainerPort { name: port["name"].as_str().map(str::to_owned), protocol, number })
+    let number = port["containerPort"]
+        .as_u64()
+        .and_then(|number| u16::try_from(number).ok())?;
+    Some(ContainerPort {
+        name: port["name"].as_str().map(str::to_owned),
+        protocol,
+        number,
+    })
 }
 
 #[cfg(test)]
@@ -191,16 +235,38 @@ mod tests {
     #[test]
     fn notes_of_pods_in_documents_and_lists() {
         let files = [
-            "kind: Pod\nmetadata: {name: a}\n---\nkind: Pod\nmetadata: {name: b, namespace: n, annotations: {sidewall.dev/sidecar: \"false\"}}\n\
+            "kind: Pod\nmetadata: {name: a}\n---\nkind: Pod\nmetadata: {name: b, namespace: shop, annotations: {sidewall.dev/sidecar: \"false\"}}\n\
              spec: {containers: [{ports: [{containerPort: 80, name: web}, {containerPort: 53, protocol: UDP}, {containerPort: 9, protocol: SCTP}]}]}\n",
             "{ not yaml",
             "kind: List\nitems: [{kind: Pod, metadata: {name: c}}, {kind: Service, metadata: {name: d}}]",
         ];
         let notes = pod_notes(files.into_iter());
-        assert_eq!(notes.keys().collect::<Vec<_>>(), ["default/a", "default/c", "n/b"]);
-        assert_eq!(notes["default/a"], PodNotes { sidecar: true, ports: Vec::new() });
-        let port = |name: Option<&str>, protocol, number| ContainerPort { name: name.map(str::to_owned), protocol, number };
-        let ports = vec![port(Some("web"), Protocol::Tcp, 80), port(None, Protocol::Udp, 53)];
-        assert_eq!(notes["n/b"], PodNotes { sidecar: false, ports });
+        assert_eq!(
+            notes.keys().collect::<Vec<_>>(),
+            ["default/a", "default/c", "shop/b"]
+        );
+        assert_eq!(
+            notes["default/a"],
+            PodNotes {
+                sidecar: true,
+                ports: Vec::new()
+            }
+        );
+        let port = |name: Option<&str>, protocol, number| ContainerPort {
+            name: name.map(str::to_owned),
+            protocol,
+            number,
+        };
+        let ports = vec![
+            port(Some("web"), Protocol::Tcp, 80),
+            port(None, Protocol::Udp, 53),
+        ];
+        assert_eq!(
+            notes["shop/b"],
+            PodNotes {
+                sidecar: false,
+                ports
+            }
+        );
     }
 }

@@ -44,7 +44,7 @@ pub struct ServiceKey {
     pub node_port: Option<u16>,
     /// Addresses of this family.
     pub addresses: Vec<IpAddr>,
-    /// Ready backends of this family, as address and target port, sorted.
+    /// Backends of this family, as address and target port, sorted.
     pub backends: Vec<(IpAddr, u16)>,
 }
 
@@ -53,6 +53,8 @@ pub struct ServiceKey {
 pub struct ServiceTable {
     /// Sorted by service, family, protocol and port; no two share an address and port.
     pub entries: Vec<ServiceKey>,
+    /// Every cluster IP: on ports that no service has, nobody is there.
+    pub cluster_ips: BTreeSet<IpAddr>,
 }
 
 /// What a table says of one service port.
@@ -75,7 +77,9 @@ impl ServiceTable {
     /// If several claim one address and port, any of them may get the connection: that address
     /// stands for the backends of all, under the name of the first.
     pub fn new<'a>(services: impl Iterator<Item = &'a Service>) -> Self {
+        let mut cluster_ips = BTreeSet::new();
         let mut declared: Vec<ServiceKey> = services
+            .inspect(|service| cluster_ips.extend(&service.cluster_ips))
             .flat_map(|service| {
                 Family::BOTH
                     .into_iter()
@@ -105,6 +109,7 @@ impl ServiceTable {
         }
         Self {
             entries: entries.into_values().collect(),
+            cluster_ips,
         }
     }
 
@@ -171,9 +176,7 @@ fn joined<'a>(entries: impl Iterator<Item = &'a ServiceKey> + Clone) -> Option<S
 
 fn entries_of(service: &Service, family: Family) -> impl Iterator<Item = ServiceKey> {
     let addresses: Vec<IpAddr> = service
-        .addresses
-        .iter()
-        .copied()
+        .addresses()
         .filter(|ip| Family::of(*ip) == family)
         .collect();
     service.ports.iter().map(move |port| {

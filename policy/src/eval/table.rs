@@ -120,6 +120,7 @@ impl View<'_> {
             }
             _ => here
                 .or_else(|| at(after.checked_sub(1)?))
+                .filter(|a| a.is_cluster_ip != 0)
                 .map(|a| ServiceMatch::OtherPort(a.service_port.get())),
         }
     }

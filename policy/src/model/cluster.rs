@@ -115,10 +115,20 @@ pub struct Node {
 pub struct Service {
     /// Namespace and name.
     pub id: NamespacedName,
-    /// Cluster IPs, external IPs and load-balancer IPs; none when headless (`semantics I8`).
-    pub addresses: Vec<IpAddr>,
+    /// Cluster IPs: nothing but the service answers at them; none when headless (`semantics I8`).
+    pub cluster_ips: Vec<IpAddr>,
+    /// External and load-balancer IPs. On ports that are not the service's they lead to whoever
+    /// owns them, be it a node (`semantics I11`).
+    pub external_ips: Vec<IpAddr>,
     /// Its ports.
     pub ports: Vec<ServicePort>,
+}
+
+impl Service {
+    /// Every address at which its ports are reached.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.cluster_ips.iter().chain(&self.external_ips).copied()
+    }
 }
 
 /// One port of a Service.
@@ -130,7 +140,8 @@ pub struct ServicePort {
     pub port: u16,
     /// The port on every node, for NodePort and LoadBalancer services.
     pub node_port: Option<u16>,
-    /// Ready backends, both families (`semantics I1`).
+    /// Backends, both families (`semantics I1`), ready or not: whoever may be chosen at any moment
+    /// while a connection lives.
     pub backends: Vec<Backend>,
 }
 

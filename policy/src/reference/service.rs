@@ -54,7 +54,7 @@ pub(super) fn judge_egress(
 ) -> Answer {
     let Some(answers) = judge_backends(world, subject, policies, asked) else {
         let node = !world.options.enforce_own_node_egress && world.is_own_node(subject, asked.peer);
-        let unknown_port = world.is_service(asked.peer) && !node && !policies.is_empty();
+        let unknown_port = world.is_cluster_ip(asked.peer) && !node && !policies.is_empty();
         return if unknown_port {
             Answer::without_rule(false, Why::ServiceUnknownPort)
         } else {

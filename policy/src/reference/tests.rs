@@ -208,7 +208,8 @@ fn isolate(cluster: &mut Cluster, direction: Direction, rules: Vec<(Peers, Ports
 fn service(cluster: &mut Cluster, backends: &[(&str, u16)]) {
     let service = Service {
         id: NamespacedName::new("shop", "svc"),
-        addresses: vec![ip("10.96.0.1"), ip("fd96::1")],
+        cluster_ips: vec![ip("10.96.0.1"), ip("fd96::1")],
+        external_ips: Vec::new(),
         ports: vec![ServicePort {
             protocol: Protocol::Tcp,
             port: 80,

@@ -63,7 +63,7 @@ impl<'a> World<'a> {
         let mut found: Option<Vec<Backend>> = None;
         for service in self.cluster.services.values() {
             for each in &service.ports {
-                let by_address = service.addresses.contains(&ip) && each.port == port;
+                let by_address = service.addresses().any(|each| each == ip) && each.port == port;
                 let by_node = on_own_node && each.node_port == Some(port);
                 if each.protocol.number() == protocol && (by_address || by_node) {
                     let same_family = each
@@ -77,11 +77,11 @@ impl<'a> World<'a> {
         found
     }
 
-    /// Whether an address is a service's.
-    pub(super) fn is_service(&self, ip: IpAddr) -> bool {
+    /// Whether an address is a service's alone.
+    pub(super) fn is_cluster_ip(&self, ip: IpAddr) -> bool {
         self.cluster
             .services
             .values()
-            .any(|service| service.addresses.contains(&ip))
+            .any(|service| service.cluster_ips.contains(&ip))
     }
 }

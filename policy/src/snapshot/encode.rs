@@ -77,7 +77,7 @@ struct NeededServices<'a> {
 }
 
 /// Adds every service port that shares an address with a needed one: a snapshot that knows an
-/// address takes every port it does not know there for one that no service has.
+/// cluster IP takes every port it does not know there for one that no service has.
 fn add_ports_of_same_addresses(table: &compile::ServiceTable, needed: &mut BTreeSet<usize>) {
     loop {
         let addresses: BTreeSet<IpAddr> = needed
@@ -167,6 +167,7 @@ impl Writer {
                     protocol: entry.protocol.number(),
                     port: entry.port.into(),
                     service_port,
+                    is_cluster_ip: table.cluster_ips.contains(address).into(),
                 });
             }
             if let Some(port) = entry.node_port {

@@ -190,6 +190,8 @@ records! {
         port: U16,
         /// Index into `service_ports`.
         service_port: U32,
+        /// 1 if nothing but services answers at this address, on any port; else 0.
+        is_cluster_ip: u8,
     }
     /// A port that every node hands to a service; sorted by family, protocol and port.
     NodePort {

@@ -339,12 +339,16 @@ fn service() -> impl Strategy<Value = Service> {
         });
     (
         (select(&NAMESPACES[..]), 0..3),
-        subsequence(service_addresses(), 0..=3),
+        subsequence(service_addresses(), 0..=2),
+        subsequence(service_addresses(), 0..=2),
         vec(port, 1..3),
     )
-        .prop_map(|((namespace, n), addresses, ports)| Service {
-            id: NamespacedName::new(namespace, format!("service-{n}")),
-            addresses,
-            ports,
-        })
+        .prop_map(
+            |((namespace, n), cluster_ips, external_ips, ports)| Service {
+                id: NamespacedName::new(namespace, format!("service-{n}")),
+                cluster_ips,
+                external_ips,
+                ports,
+            },
+        )
 }

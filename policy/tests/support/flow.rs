@@ -72,7 +72,7 @@ impl Targets {
         let services: Vec<IpAddr> = cluster
             .services
             .values()
-            .flat_map(|service| service.addresses.clone())
+            .flat_map(|service| service.addresses().collect::<Vec<_>>())
             .collect();
         let mut others: BTreeSet<IpAddr> = pod_addresses().into_iter().collect();
         others.extend(external_addresses());
@@ -138,8 +138,7 @@ fn listeners(cluster: &Cluster) -> Vec<(IpAddr, u8, u16)> {
     for service in cluster.services.values() {
         for port in &service.ports {
             let protocol = port.protocol.number();
-            let at = |ip: &IpAddr| (*ip, protocol, port.port);
-            all.extend(service.addresses.iter().map(at));
+            all.extend(service.addresses().map(|ip| (ip, protocol, port.port)));
             if let Some(number) = port.node_port {
                 let nodes = cluster.nodes.values().flat_map(|node| &node.addresses);
                 all.extend(nodes.map(|ip| (*ip, protocol, number)));

@@ -22,7 +22,8 @@ pub(in crate::cluster) fn service(
 ) -> Service {
     let mut service = Service {
         id,
-        addresses: Vec::new(),
+        cluster_ips: Vec::new(),
+        external_ips: Vec::new(),
         selector: None,
         ports: Vec::new(),
         publish_not_ready: false,
@@ -38,7 +39,8 @@ pub(in crate::cluster) fn service(
     if is_headless(spec) {
         return service;
     }
-    service.addresses = service_addresses(spec, object.status.as_ref(), report);
+    service.cluster_ips = cluster_ips(spec, report);
+    service.external_ips = external_ips(spec, object.status.as_ref(), report);
     service.ports = ports(spec, report);
     service
 }
@@ -58,16 +60,26 @@ fn selector(spec: &k8s::ServiceSpec) -> Option<Selector> {
     Some(Selector::new(labels.iter().map(requirement).collect()))
 }
 
-/// Every address that leads to the backends, in all families (`semantics I11`).
-fn service_addresses(
-    spec: &k8s::ServiceSpec,
-    status: Option<&k8s::ServiceStatus>,
-    report: &mut Report,
-) -> Vec<IpAddr> {
+/// What a flawed address of a Service means.
+const BY_ADDRESS: &str =
+    "connections to it are judged by the address alone, not by the Service's backends";
+
+/// The cluster IPs of all families.
+fn cluster_ips(spec: &k8s::ServiceSpec, report: &mut Report) -> Vec<IpAddr> {
     let one = spec.cluster_ip.iter();
     let one = one.map(|ip| ("spec.clusterIP".to_owned(), ip.as_str()));
     let all = spec.cluster_ips.iter().flatten().enumerate();
     let all = all.map(|(i, ip)| (format!("spec.clusterIPs[{i}]"), ip.as_str()));
+    let given = one.chain(all).filter(|(_, ip)| !ip.is_empty());
+    addresses(given, BY_ADDRESS, report)
+}
+
+/// The other addresses that lead to the backends, in all families (`semantics I11`).
+fn external_ips(
+    spec: &k8s::ServiceSpec,
+    status: Option<&k8s::ServiceStatus>,
+    report: &mut Report,
+) -> Vec<IpAddr> {
     let external = spec.external_ips.iter().flatten().enumerate();
     let external = external.map(|(i, ip)| (format!("spec.externalIPs[{i}]"), ip.as_str()));
     let balancers = status
@@ -79,12 +91,8 @@ fn service_addresses(
             let field = format!("status.loadBalancer.ingress[{i}].ip");
             Some((field, ingress.ip.as_deref()?))
         });
-    let given = one.chain(all).chain(external).chain(balancers);
-    addresses(
-        given.filter(|(_, ip)| !ip.is_empty()),
-        "connections to it are judged by the address alone, not by the Service's backends",
-        report,
-    )
+    let given = external.chain(balancers).filter(|(_, ip)| !ip.is_empty());
+    addresses(given, BY_ADDRESS, report)
 }
 
 fn ports(spec: &k8s::ServiceSpec, report: &mut Report) -> Vec<ServicePort> {

@@ -176,10 +176,8 @@ fn a_service_with_every_kind_of_address() {
          status: {loadBalancer: {ingress: [{ip: 203.0.113.2}, {hostname: lb.example}]}}\n",
     );
     assert_eq!(problems, [""; 0]);
-    assert_eq!(
-        service.addresses,
-        ips(&["10.96.0.1", "fd96::1", "203.0.113.1", "203.0.113.2"])
-    );
+    assert_eq!(service.cluster_ips, ips(&["10.96.0.1", "fd96::1"]));
+    assert_eq!(service.external_ips, ips(&["203.0.113.1", "203.0.113.2"]));
     assert!(service.selector.is_some());
     let ports: Vec<_> = service
         .ports
@@ -199,9 +197,9 @@ fn a_service_with_every_kind_of_address() {
 fn services_without_an_address() {
     let (headless, _) =
         service("spec: {clusterIP: None, selector: {app: web}, ports: [{port: 80}]}\n");
-    assert_eq!((headless.addresses.len(), headless.ports.len()), (0, 0));
+    assert_eq!((headless.cluster_ips.len(), headless.ports.len()), (0, 0));
     let (external, _) = service("spec: {type: ExternalName, externalName: example.org}\n");
-    assert_eq!((external.addresses.len(), external.selector), (0, None));
+    assert_eq!((external.cluster_ips.len(), external.selector), (0, None));
 }
 
 #[test]

@@ -151,7 +151,7 @@ fn g7_a_node_port_of_the_own_node_is_its_service() {
 fn an_external_ip_that_is_the_own_nodes_is_its_service() {
     let mut cluster = closed_but(vec![], &[(BANK, 80)]);
     for service in cluster.services.values_mut() {
-        service.addresses = vec![ip("192.168.0.1")];
+        service.external_ips = vec![ip("192.168.0.1")];
     }
     assert!(!tcp(&cluster, WEB, "192.168.0.1", 80));
     assert!(tcp(&cluster, WEB, "192.168.0.1", 22), "still the node");
@@ -163,7 +163,7 @@ fn services_that_share_an_address_and_port_are_judged_together() {
     assert!(tcp(&cluster, WEB, VIP, 80));
     let mut rival = cluster.services[&NamespacedName::new("shop", "svc")].clone();
     rival.id = NamespacedName::new("zoo", "rival");
-    rival.addresses = vec![ip(VIP)];
+    rival.cluster_ips = vec![ip(VIP)];
     rival.ports[0].node_port = None;
     rival.ports[0].backends[0].ip = ip(BANK);
     cluster.services.insert(rival.id.clone(), rival);
