@@ -91,7 +91,7 @@ impl Default for XdsMetrics {
             acks: Counter::default(),
             nacks: Counter::default(),
             withheld: Counter::default(),
-            // 1 ms to 8 s: a small snapshot takes about 6 ms, one of 100 MB some seconds (`envoy 2`).
+            // 1 ms to 8 s: a small snapshot takes about 6 ms, one of 100 MB some seconds.
             ack_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 14)),
         }
     }

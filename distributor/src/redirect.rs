@@ -1,7 +1,7 @@
 //! `sidewall redirect`: sends a pod's TCP through the Envoy beside it.
 //!
 //! To be run in the pod's network namespace before anything else, as an init container does. It
-//! installs the layout of Istio's own init container (`node 2`) under names of its own, for both
+//! installs the layout of Istio's own init container under names of its own, for both
 //! families:
 //!
 //! ```text

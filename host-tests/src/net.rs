@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Every line is a veth with host routes and proxy-free gateways on link-local addresses, as
-//! Calico does it (`node 1`), so any address can be anywhere and nothing is ever translated but
+//! Calico does it, so any address can be anywhere and nothing is ever translated but
 //! Services. All of it must run inside a [`crate::sandbox`]; it never touches other interfaces,
 //! and each namespace goes away with its last [`Netns`] handle.
 

@@ -38,7 +38,7 @@ pub(super) const JUMPS: [Jump; 2] = [
 
 /// Our chains with their rules. Without `passthrough`, Envoy's leg to the pod has the pod's own
 /// address; the rule that brings Envoy's calls to its own pod back in would then catch that leg,
-/// too, and Envoy would call itself for ever (`node 2`), so it is left out.
+/// too, and Envoy would call itself for ever, so it is left out.
 pub(super) fn chains(layout: &Layout, family: Family, passthrough: bool) -> String {
     let Layout {
         proxy_uid,

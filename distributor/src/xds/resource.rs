@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Nothing leaves here unchecked: an Envoy's refusal says only that the plugin could not be
-//! created, so the reason has to be found on this side (`envoy 1`).
+//! created, so the reason has to be found on this side.
 //!
 //! No two resources are alike, even with one snapshot: Envoy acknowledges a resource that equals
 //! the last one untried, also when it has refused that one (ADR 5). A field without effect on the

@@ -30,7 +30,7 @@ const ACCEPT_BACKOFF: Duration = Duration::from_secs(1);
 /// The wrapping around a snapshot: names, versions, paths.
 const OVERHEAD: usize = 1 << 20;
 
-/// The largest request read. A node with all of Istio's metadata has some 60 KB (`envoy 1`).
+/// The largest request read. A node with all of Istio's metadata has some 60 KB.
 const MAX_REQUEST_BYTES: usize = 4 << 20;
 
 /// The delta ECDS server.

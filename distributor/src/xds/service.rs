@@ -78,8 +78,8 @@ impl ExtensionConfigDiscoveryService for Service {
     }
 }
 
-/// State-of-the-world clients acknowledge a response even when the resource in it is not theirs
-/// (`envoy 1`), so their word could not be trusted.
+/// State-of-the-world clients acknowledge a response even when the resource in it is not theirs,
+/// so their word could not be trusted.
 fn only_delta() -> Status {
     Status::unimplemented(
         "only delta ECDS is served here: set api_type: DELTA_GRPC in api_config_source",

@@ -1,7 +1,7 @@
 //! One line of the network as text for `ip -batch`: a veth from a hub to a leaf, with host routes.
 //!
 //! The leaf has its addresses as `/32` and `/128` on `eth0` and a gateway on a link-local address
-//! that the hub carries on its end, so no subnet, bridge or proxy ARP is involved (`node 1`).
+//! that the hub carries on its end, so no subnet, bridge or proxy ARP is involved.
 
 use std::fmt::Write as _;
 use std::net::IpAddr;

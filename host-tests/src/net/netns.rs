@@ -25,7 +25,7 @@ const SYSCTLS: [(&str, &str); 9] = [
     // As nodes are set up: a source that would not be answered this way is dropped.
     ("net/ipv4/conf/default/rp_filter", "1"),
     ("net/ipv4/conf/all/rp_filter", "1"),
-    // With 1 and strict rp_filter, marked packets of a transparent proxy vanish (`node 3`).
+    // With 1 and strict rp_filter, marked packets of a transparent proxy vanish.
     ("net/ipv4/conf/default/src_valid_mark", "0"),
     ("net/ipv4/conf/all/src_valid_mark", "0"),
 ];
