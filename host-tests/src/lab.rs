@@ -82,7 +82,9 @@ pub enum Error {
         source: std::io::Error,
     },
     /// A Pod on a node that nothing describes.
-    #[error("Pod {pod}: spec.nodeName is {node}, and no Node of that name has addresses; add one to the manifests")]
+    #[error(
+        "Pod {pod}: spec.nodeName is {node}, and no Node of that name has addresses; add one to the manifests"
+    )]
     NoNode {
         /// The pod.
         pod: String,
@@ -90,10 +92,14 @@ pub enum Error {
         node: String,
     },
     /// Nodes changed while the lab runs.
-    #[error("Node {0}: nodes cannot come, go or change their addresses while a lab runs; start another one")]
+    #[error(
+        "Node {0}: nodes cannot come, go or change their addresses while a lab runs; start another one"
+    )]
     NodesChanged(String),
     /// Nobody of that name.
-    #[error("there is no {0} in this lab; a Pod exists once it has spec.nodeName and status.podIPs and runs")]
+    #[error(
+        "there is no {0} in this lab; a Pod exists once it has spec.nodeName and status.podIPs and runs"
+    )]
     Unknown(String),
     /// A pod without a sidecar was asked for it.
     #[error("pod {0} has no sidecar running")]
@@ -107,7 +113,9 @@ pub enum Error {
         to: String,
     },
     /// A port name that the target does not have.
-    #[error("{to} has no {protocol} port named {name}; name a container port of the pod, or give a number")]
+    #[error(
+        "{to} has no {protocol} port named {name}; name a container port of the pod, or give a number"
+    )]
     NoPort {
         /// The target.
         to: String,
@@ -149,10 +157,16 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Where the distributor is reached from pods of either family.
 fn control(is_v4: bool) -> IpAddr {
-    if is_v4 { IpAddr::V4(net::CONTROL_V4) } else { IpAddr::V6(net::CONTROL_V6) }
+    if is_v4 {
+        IpAddr::V4(net::CONTROL_V4)
+    } else {
+        IpAddr::V6(net::CONTROL_V6)
+    }
 }
 
 /// A lock whose holder panicked: the test that panicked has failed already, the others go on.
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    mutex
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
 }

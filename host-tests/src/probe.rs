@@ -87,7 +87,11 @@ pub enum Error {
 }
 
 /// Does every job, at most `width` at the same time, and returns what they gave in their order.
-pub fn parallel<J: Sync, T: Send>(jobs: &[J], width: usize, work: impl Fn(&J) -> T + Sync) -> Vec<T> {
+pub fn parallel<J: Sync, T: Send>(
+    jobs: &[J],
+    width: usize,
+    work: impl Fn(&J) -> T + Sync,
+) -> Vec<T> {
     let next = AtomicUsize::new(0);
     let done = Mutex::new(Vec::with_capacity(jobs.len()));
     thread::scope(|scope| {
@@ -100,7 +104,9 @@ pub fn parallel<J: Sync, T: Send>(jobs: &[J], width: usize, work: impl Fn(&J) ->
             });
         }
     });
-    let mut done = done.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut done = done
+        .into_inner()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
     done.sort_by_key(|(index, _)| *index);
     done.into_iter().map(|(_, result)| result).collect()
 }
@@ -112,5 +118,7 @@ fn take<'a, J>(jobs: &'a [J], next: &AtomicUsize) -> Option<(usize, &'a J)> {
 
 /// A lock whose holder panicked still guards whole values: everything behind one is pushed at once.
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    mutex
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
 }

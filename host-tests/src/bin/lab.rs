@@ -3,7 +3,11 @@
 //!
 //! Exit code 0 when every expectation holds, 1 when one does not, 2 when the lab could not say.
 
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command talks to its user")]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command talks to its user"
+)]
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -86,7 +90,14 @@ fn main() -> ExitCode {
 
 /// Whether every expectation holds.
 fn run(args: &Args) -> anyhow::Result<bool> {
-    let Args { manifests, probes, plane: Plane::Proxy, output, workers, timeout } = args;
+    let Args {
+        manifests,
+        probes,
+        plane: Plane::Proxy,
+        output,
+        workers,
+        timeout,
+    } = args;
     // Before the cluster is built: a typing error should not cost a minute.
     let probes = read_probes(probes)?;
     let config = LabConfig::default()
@@ -111,5 +122,8 @@ fn print(results: &[ProbeResult]) {
     }
     let expected = results.iter().filter(|result| result.ok.is_some()).count();
     let unmet = failures(results).count();
-    println!("{} results, {expected} with an expectation, {unmet} not as expected", results.len());
+    println!(
+        "{} results, {expected} with an expectation, {unmet} not as expected",
+        results.len()
+    );
 }

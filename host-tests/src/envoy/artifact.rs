@@ -135,11 +135,15 @@ pub fn install_envoy(folder: &Path) -> Result<PathBuf, Error> {
         return Ok(target);
     }
     let envoy = Artifact::Envoy.find()?;
-    let install = |source: io::Error| Error::Install { path: target.clone(), source };
+    let install = |source: io::Error| Error::Install {
+        path: target.clone(),
+        source,
+    };
     fs::create_dir_all(folder).map_err(install)?;
     fs::write(&target, "").map_err(install)?;
     let flags = MsFlags::MS_BIND;
-    mount(Some(&envoy), &target, None::<&str>, flags, None::<&str>).map_err(|errno| install(errno.into()))?;
+    mount(Some(&envoy), &target, None::<&str>, flags, None::<&str>)
+        .map_err(|errno| install(errno.into()))?;
     Ok(target)
 }
 

@@ -1,7 +1,7 @@
 //! One Envoy process in a network namespace.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -49,7 +49,8 @@ pub struct Spec {
 pub struct Envoy {
     spec: Spec,
     child: Child,
-    log_at_start: usize,
+    /// How much of the log [`Self::new_lines`] has handed out, in bytes.
+    log_read: u64,
 }
 
 impl Envoy {
@@ -91,8 +92,8 @@ impl Envoy {
             .stdin(Stdio::null())
             .stdout(open(spec.access_log())?)
             .stderr(open(spec.log())?);
-        // The log as it is decoded, not as it is stored: the two may differ in length.
-        let log_at_start = read(&spec.log()).len();
+        // What a predecessor wrote says nothing of this one.
+        let log_read = fs::metadata(spec.log()).map_or(0, |metadata| metadata.len());
         let child = command.spawn().map_err(|source| Error::Start {
             name: spec.name.clone(),
             source,
@@ -100,7 +101,7 @@ impl Envoy {
         Ok(Self {
             spec,
             child,
-            log_at_start,
+            log_read,
         })
     }
 
@@ -197,10 +198,21 @@ impl Envoy {
         read(&self.spec.log())
     }
 
-    /// How long the log was before this process wrote to it.
-    #[must_use]
-    pub fn log_at_start(&self) -> usize {
-        self.log_at_start
+    /// What it has logged since the last call, or since it was started: complete lines only.
+    pub fn new_lines(&mut self) -> String {
+        let mut new = Vec::new();
+        let read = File::open(self.spec.log()).and_then(|mut log| {
+            log.seek(SeekFrom::Start(self.log_read))?;
+            log.read_to_end(&mut new)
+        });
+        // A log that cannot be read has nothing to say.
+        let end = match (read, new.iter().rposition(|byte| *byte == b'\n')) {
+            (Ok(_), Some(last)) => last + 1,
+            _ => 0,
+        };
+        new.truncate(end);
+        self.log_read += u64::try_from(end).unwrap_or_default();
+        String::from_utf8_lossy(&new).into_owned()
     }
 
     /// Ends it without notice, as a crash would, and waits for the end.
@@ -248,7 +260,10 @@ pub fn validate(binary: &Path, bootstrap: &Path) -> Result<(), Error> {
     let output = Command::new(binary)
         .args(["--mode", "validate", "--config-path"])
         .arg(bootstrap)
-        .args(["--service-node", "sidecar~192.0.2.1~web.default~cluster.local"])
+        .args([
+            "--service-node",
+            "sidecar~192.0.2.1~web.default~cluster.local",
+        ])
         .args(["--service-cluster", "sidewall"])
         .output()
         .map_err(|source: io::Error| Error::Start {

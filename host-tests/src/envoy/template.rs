@@ -90,7 +90,10 @@ mod tests {
     #[test]
     fn every_occurrence_is_filled_in() {
         assert_eq!(
-            render("a: ${A} # ${A}\nb: \"${B_2}\"", &[("A", "x"), ("B_2", "/y")]),
+            render(
+                "a: ${A} # ${A}\nb: \"${B_2}\"",
+                &[("A", "x"), ("B_2", "/y")]
+            ),
             Ok("a: x # x\nb: \"/y\"".to_owned())
         );
     }

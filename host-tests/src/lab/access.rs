@@ -40,7 +40,9 @@ impl Lab {
             }
         }
         let timeout = self.config.probe_timeout;
-        let results = parallel(&attempts, self.config.probe_width, |attempt| attempt.run(timeout));
+        let results = parallel(&attempts, self.config.probe_width, |attempt| {
+            attempt.run(timeout)
+        });
         results.into_iter().collect()
     }
 
@@ -68,9 +70,17 @@ impl Lab {
             let pods = &hosts.world().pods;
             for (from, source) in pods {
                 for (to, target) in pods {
-                    let declared = target.ports.iter().find(|port| port.protocol == Protocol::Tcp);
-                    let port = port.cloned().or_else(|| declared.map(|port| Port::Number(port.number)));
-                    let in_common = source.addresses.iter().any(|a| target.addresses.iter().any(|b| a.is_ipv4() == b.is_ipv4()));
+                    let declared = target
+                        .ports
+                        .iter()
+                        .find(|port| port.protocol == Protocol::Tcp);
+                    let port = port
+                        .cloned()
+                        .or_else(|| declared.map(|port| Port::Number(port.number)));
+                    let in_common = source
+                        .addresses
+                        .iter()
+                        .any(|a| target.addresses.iter().any(|b| a.is_ipv4() == b.is_ipv4()));
                     if let (Some(port), true) = (port, in_common) {
                         probes.push(Probe::new(from, to, port)?);
                     }
@@ -88,7 +98,11 @@ impl Lab {
     /// As [`Self::probe`], and when the server does not answer.
     pub fn hold(&self, probe: &Probe) -> Result<Held, Error> {
         let attempt = resolve(&mut lock(&self.hosts), probe)?.swap_remove(0);
-        Ok(Held::open(&attempt.from, attempt.destination, self.config.probe_timeout)?)
+        Ok(Held::open(
+            &attempt.from,
+            attempt.destination,
+            self.config.probe_timeout,
+        )?)
     }
 
     /// Everybody who came to a pod's servers, with the port: for TCP each connection that was
@@ -100,14 +114,23 @@ impl Lab {
     pub fn seen(&self, pod: &str) -> Result<Vec<(u16, Seen)>, Error> {
         let mut hosts = lock(&self.hosts);
         let servers = hosts.servers(&Party::Pod(pod.to_owned()))?;
-        let seen = servers.into_iter().map(|server| (server.port(), server.seen()));
-        Ok(seen.flat_map(|(port, seen)| seen.into_iter().map(move |seen| (port, seen))).collect())
+        let seen = servers
+            .into_iter()
+            .map(|server| (server.port(), server.seen()));
+        Ok(seen
+            .flat_map(|(port, seen)| seen.into_iter().map(move |seen| (port, seen)))
+            .collect())
     }
 
     /// The pods, as `namespace/name`, and whether each has a sidecar.
     #[must_use]
     pub fn pods(&self) -> Vec<(String, bool)> {
-        lock(&self.hosts).world().pods.iter().map(|(name, pod)| (name.clone(), pod.sidecar)).collect()
+        lock(&self.hosts)
+            .world()
+            .pods
+            .iter()
+            .map(|(name, pod)| (name.clone(), pod.sidecar))
+            .collect()
     }
 
     /// The addresses of a pod, a node or a host outside.
@@ -194,25 +217,49 @@ impl Lab {
         self.distributor(|distributor| Ok(distributor.log()))
     }
 
-    fn distributor<T>(&self, work: impl FnOnce(&super::Distributor) -> Result<T, Error>) -> Result<T, Error> {
+    fn distributor<T>(
+        &self,
+        work: impl FnOnce(&super::Distributor) -> Result<T, Error>,
+    ) -> Result<T, Error> {
         match lock(&self.distributor).as_ref() {
             Some(distributor) => work(distributor),
-            None => Err(Error::Distributor { what: "is not running".to_owned(), log: String::new() }),
+            None => Err(Error::Distributor {
+                what: "is not running".to_owned(),
+                log: String::new(),
+            }),
         }
     }
 }
 
 impl Attempt {
     fn run(&self, timeout: Duration) -> Result<ProbeResult, Error> {
-        let Self { probe, from, destination, right } = self;
+        let Self {
+            probe,
+            from,
+            destination,
+            right,
+        } = self;
         let report = from.run(|| probe::attempt(*destination, probe.protocol, timeout))?;
-        Ok(ProbeResult::new(probe, destination.port(), Family::of(destination.ip()), right, report))
+        Ok(ProbeResult::new(
+            probe,
+            destination.port(),
+            Family::of(destination.ip()),
+            right,
+            report,
+        ))
     }
 }
 
 /// What a probe comes down to, over each family.
 fn resolve(hosts: &mut Hosts, probe: &Probe) -> Result<Vec<Attempt>, Error> {
-    let Probe { from, to, protocol, port, family, .. } = probe;
+    let Probe {
+        from,
+        to,
+        protocol,
+        port,
+        family,
+        ..
+    } = probe;
     let netns = hosts.netns(from)?;
     let sources = hosts.addresses(from)?;
     let port = number(hosts, to, *protocol, port)?;
@@ -220,7 +267,10 @@ fn resolve(hosts: &mut Hosts, probe: &Probe) -> Result<Vec<Attempt>, Error> {
         Target::Pod(name) => hosts.pod(name)?.addresses.clone(),
         Target::Service(name) => {
             let service = hosts.world().services.get(name);
-            service.ok_or_else(|| Error::Unknown(format!("Service {name}")))?.addresses.clone()
+            service
+                .ok_or_else(|| Error::Unknown(format!("Service {name}")))?
+                .addresses
+                .clone()
         }
         Target::Address(address) => vec![*address],
     };
@@ -230,14 +280,26 @@ fn resolve(hosts: &mut Hosts, probe: &Probe) -> Result<Vec<Attempt>, Error> {
         let loopback = destinations.iter().any(IpAddr::is_loopback);
         let source = loopback || sources.iter().any(|address| has(&address));
         let destination = destinations.iter().find(has);
-        if let (Some(&address), true, true) = (destination, source, family.is_none_or(|family| family == wanted)) {
+        if let (Some(&address), true, true) = (
+            destination,
+            source,
+            family.is_none_or(|family| family == wanted),
+        ) {
             let right = servers(hosts, from, to, address, *protocol, port)?;
             let destination = SocketAddr::new(address, port);
-            attempts.push(Attempt { probe: probe.clone(), from: netns.clone(), destination, right });
+            attempts.push(Attempt {
+                probe: probe.clone(),
+                from: netns.clone(),
+                destination,
+                right,
+            });
         }
     }
     if attempts.is_empty() {
-        return Err(Error::NoFamily { from: from.to_string(), to: to.to_string() });
+        return Err(Error::NoFamily {
+            from: from.to_string(),
+            to: to.to_string(),
+        });
     }
     Ok(attempts)
 }
@@ -254,36 +316,71 @@ fn number(hosts: &Hosts, to: &Target, protocol: Protocol, port: &Port) -> Result
         }
         Target::Service(_) | Target::Address(_) => None,
     };
-    let missing = || Error::NoPort { to: to.to_string(), protocol, name: name.clone() };
+    let missing = || Error::NoPort {
+        to: to.to_string(),
+        protocol,
+        name: name.clone(),
+    };
     named.map(|port| port.number).ok_or_else(missing)
 }
 
 /// The identities of the servers that may answer, each of which is started if need be.
-fn servers(hosts: &mut Hosts, from: &Party, to: &Target, address: IpAddr, protocol: Protocol, port: u16) -> Result<BTreeSet<String>, Error> {
+fn servers(
+    hosts: &mut Hosts,
+    from: &Party,
+    to: &Target,
+    address: IpAddr,
+    protocol: Protocol,
+    port: u16,
+) -> Result<BTreeSet<String>, Error> {
     if let Target::Pod(name) = to {
-        return Ok(BTreeSet::from([hosts.serve(&Party::Pod(name.clone()), protocol, port)?]));
+        return Ok(BTreeSet::from([hosts.serve(
+            &Party::Pod(name.clone()),
+            protocol,
+            port,
+        )?]));
     }
     if let Some(backends) = backends(hosts, address, protocol, port) {
-        let same_family = backends.into_iter().filter(|backend| backend.ip.is_ipv4() == address.is_ipv4());
-        return same_family.map(|backend| hosts.serve(&hosts.owner(backend.ip), protocol, backend.port)).collect();
+        let same_family = backends
+            .into_iter()
+            .filter(|backend| backend.ip.is_ipv4() == address.is_ipv4());
+        return same_family
+            .map(|backend| hosts.serve(&hosts.owner(backend.ip), protocol, backend.port))
+            .collect();
     }
-    let party = if address.is_loopback() { from.clone() } else { hosts.owner(address) };
+    let party = if address.is_loopback() {
+        from.clone()
+    } else {
+        hosts.owner(address)
+    };
     Ok(BTreeSet::from([hosts.serve(&party, protocol, port)?]))
 }
 
 /// The backends behind a Service's address or a node's port; `None` when it is neither.
-fn backends(hosts: &Hosts, address: IpAddr, protocol: Protocol, port: u16) -> Option<Vec<model::Backend>> {
+fn backends(
+    hosts: &Hosts,
+    address: IpAddr,
+    protocol: Protocol,
+    port: u16,
+) -> Option<Vec<model::Backend>> {
     let protocol = match protocol {
         Protocol::Tcp => model::Protocol::Tcp,
         Protocol::Udp => model::Protocol::Udp,
     };
     let world = hosts.world();
-    let is_node = world.nodes.values().any(|addresses| addresses.contains(&address));
+    let is_node = world
+        .nodes
+        .values()
+        .any(|addresses| addresses.contains(&address));
     let mut is_service = false;
     for service in world.services.values() {
         let own = service.addresses.contains(&address);
         is_service |= own;
-        for candidate in service.ports.iter().filter(|candidate| candidate.protocol == protocol) {
+        for candidate in service
+            .ports
+            .iter()
+            .filter(|candidate| candidate.protocol == protocol)
+        {
             if own && candidate.port == port || is_node && candidate.node_port == Some(port) {
                 return Some(candidate.backends.clone());
             }

@@ -74,8 +74,17 @@ pub struct Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { object, field, reason, consequence } = self;
-        let field = if field.is_empty() { String::new() } else { format!("{field}: ") };
+        let Self {
+            object,
+            field,
+            reason,
+            consequence,
+        } = self;
+        let field = if field.is_empty() {
+            String::new()
+        } else {
+            format!("{field}: ")
+        };
         write!(f, "{object}: {field}{reason}; {consequence}")
     }
 }
@@ -93,7 +102,11 @@ impl Distributor {
             let path = log.clone();
             move |source| Error::File { step, path, source }
         };
-        let output = File::options().create(true).append(true).open(&log).map_err(file("opening"))?;
+        let output = File::options()
+            .create(true)
+            .append(true)
+            .open(&log)
+            .map_err(file("opening"))?;
         let mut command = netns.command(binary);
         command
             .arg("serve")
@@ -107,9 +120,20 @@ impl Distributor {
         if enforce_own_node_egress {
             command.arg("--enforce-own-node-egress");
         }
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(output);
-        let child = command.spawn().map_err(|source| Error::File { step: "starting", path: binary.to_owned(), source })?;
-        let mut distributor = Self { netns: netns.clone(), child, log };
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(output);
+        let child = command.spawn().map_err(|source| Error::File {
+            step: "starting",
+            path: binary.to_owned(),
+            source,
+        })?;
+        let mut distributor = Self {
+            netns: netns.clone(),
+            child,
+            log,
+        };
         distributor.wait_ready()?;
         Ok(distributor)
     }
@@ -132,13 +156,19 @@ impl Distributor {
     /// GET on its admin port.
     pub(super) fn get(&self, path: &str) -> Result<String, Error> {
         let answer = self.netns.run(|| http::get(ADMIN, path, ADMIN_TIMEOUT))?;
-        answer.map_err(|error| self.error(format!("does not answer GET {path} as it should: {error}")))
+        answer.map_err(|error| {
+            self.error(format!("does not answer GET {path} as it should: {error}"))
+        })
     }
 
     /// What it says of every pod.
     pub(super) fn status(&self) -> Result<Status, Error> {
         let text = self.get("/status")?;
-        serde_json::from_str(&text).map_err(|error| self.error(format!("has a /status that cannot be read ({error}): {text}")))
+        serde_json::from_str(&text).map_err(|error| {
+            self.error(format!(
+                "has a /status that cannot be read ({error}): {text}"
+            ))
+        })
     }
 
     /// Its log so far, those of its predecessors included.
@@ -149,7 +179,10 @@ impl Distributor {
     fn error(&self, what: String) -> Error {
         let log = self.log();
         let lines: Vec<&str> = log.lines().collect();
-        Error::Distributor { what, log: lines[lines.len().saturating_sub(15)..].join("\n") }
+        Error::Distributor {
+            what,
+            log: lines[lines.len().saturating_sub(15)..].join("\n"),
+        }
     }
 }
 

@@ -30,8 +30,16 @@ impl Folder {
     pub(super) fn create(path: PathBuf, enforce_own_node_egress: bool) -> Result<Self, Error> {
         fs::create_dir_all(&path).map_err(file("creating", &path))?;
         let manifests = manifests::Folder::new(&path);
-        let index = Index::new(Options { node_plane: false, enforce_own_node_egress });
-        Ok(Self { path, manifests, index, expected: BTreeMap::new() })
+        let index = Index::new(Options {
+            node_plane: false,
+            enforce_own_node_egress,
+        });
+        Ok(Self {
+            path,
+            manifests,
+            index,
+            expected: BTreeMap::new(),
+        })
     }
 
     /// Where it is.
@@ -69,7 +77,9 @@ impl Folder {
         }
         for (pod, change) in self.index.take_changes() {
             let revision = match change {
-                Change::Snapshot(bytes) => Snapshot::check(bytes).ok().map(|snapshot| snapshot.revision()),
+                Change::Snapshot(bytes) => Snapshot::check(bytes)
+                    .ok()
+                    .map(|snapshot| snapshot.revision()),
                 Change::Gone => None,
             };
             match revision {
@@ -78,7 +88,10 @@ impl Folder {
             };
         }
         let texts = texts(&self.path)?;
-        World::new(&self.index.cluster(), &world::pod_notes(texts.iter().map(String::as_str)))
+        World::new(
+            &self.index.cluster(),
+            &world::pod_notes(texts.iter().map(String::as_str)),
+        )
     }
 
     /// The revision each pod should run, by `namespace/name`.

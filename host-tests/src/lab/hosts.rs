@@ -35,10 +35,21 @@ impl Kit {
     pub(super) fn gather(directory: &Path, workers: u32) -> Result<Self, Error> {
         let built = Artifact::Filter.find().map_err(envoy::Error::from)?;
         let sidewall = Artifact::Sidewall.find().map_err(envoy::Error::from)?;
-        let envoy = artifact::install_envoy(&sandbox::scratch().join("bin")).map_err(envoy::Error::from)?;
+        let envoy =
+            artifact::install_envoy(&sandbox::scratch().join("bin")).map_err(envoy::Error::from)?;
         let filter = directory.join("sidewall_filter.wasm");
-        fs::copy(&built, &filter).map_err(|source| Error::File { step: "copying", path: built, source })?;
-        Ok(Self { sidewall, envoy, filter, sidecars: directory.join("sidecars"), workers })
+        fs::copy(&built, &filter).map_err(|source| Error::File {
+            step: "copying",
+            path: built,
+            source,
+        })?;
+        Ok(Self {
+            sidewall,
+            envoy,
+            filter,
+            sidecars: directory.join("sidecars"),
+            workers,
+        })
     }
 }
 
@@ -59,8 +70,14 @@ impl Hosts {
     /// Builds the network with every pod, redirected, its servers up and its sidecar not started.
     pub(super) fn build(kit: Kit, world: World) -> Result<Self, Error> {
         let plan = net::Plan {
-            nodes: world.nodes.iter().map(|(name, addresses)| net::Node::new(name, addresses.clone())).collect(),
-            pods: own_network(&world).map(|(name, pod)| net::Pod::new(name, &pod.node, pod.addresses.clone())).collect(),
+            nodes: world
+                .nodes
+                .iter()
+                .map(|(name, addresses)| net::Node::new(name, addresses.clone()))
+                .collect(),
+            pods: own_network(&world)
+                .map(|(name, pod)| net::Pod::new(name, &pod.node, pod.addresses.clone()))
+                .collect(),
             externals: Vec::new(),
         };
         let topology = Topology::build(&plan)?;
@@ -82,19 +99,36 @@ impl Hosts {
     pub(super) fn reconcile(&mut self, world: World) -> Result<(), Error> {
         if world.nodes != self.world.nodes {
             let differs = |name: &&String| world.nodes.get(*name) != self.world.nodes.get(*name);
-            let name = world.nodes.keys().chain(self.world.nodes.keys()).find(differs);
+            let name = world
+                .nodes
+                .keys()
+                .chain(self.world.nodes.keys())
+                .find(differs);
             return Err(Error::NodesChanged(name.cloned().unwrap_or_default()));
         }
-        let stays = |name: &String, pod: &Pod| world.pods.get(name).is_some_and(|new| pod.can_become(new));
-        let gone: Vec<_> = self.world.pods.iter().filter(|(name, pod)| !stays(name, pod)).map(|(name, _)| name.clone()).collect();
+        let stays =
+            |name: &String, pod: &Pod| world.pods.get(name).is_some_and(|new| pod.can_become(new));
+        let gone: Vec<_> = self
+            .world
+            .pods
+            .iter()
+            .filter(|(name, pod)| !stays(name, pod))
+            .map(|(name, _)| name.clone())
+            .collect();
         for name in &gone {
             self.take_down(name)?;
         }
-        let new: BTreeSet<_> = world.pods.keys().filter(|name| !self.world.pods.contains_key(*name)).cloned().collect();
+        let new: BTreeSet<_> = world
+            .pods
+            .keys()
+            .filter(|name| !self.world.pods.contains_key(*name))
+            .cloned()
+            .collect();
         for name in &new {
             let pod = &world.pods[name];
             if !pod.host_network {
-                self.topology.add_pod(&net::Pod::new(name, &pod.node, pod.addresses.clone()))?;
+                self.topology
+                    .add_pod(&net::Pod::new(name, &pod.node, pod.addresses.clone()))?;
             }
         }
         self.take_in(world, new.clone())?;
@@ -130,18 +164,23 @@ impl Hosts {
             if pod.sidecar {
                 let netns = self.topology.pod(&name)?.clone();
                 let spec = self.sidecar_spec(&name, pod, netns.clone())?;
-                self.sidecars.insert(name.clone(), Arc::new(Sidecar::new(name.clone(), spec)));
+                self.sidecars
+                    .insert(name.clone(), Arc::new(Sidecar::new(name.clone(), spec)));
                 redirected.push((name, netns));
             }
         }
         let sidewall = &self.kit.sidewall;
-        for done in parallel(&redirected, WIDTH, |(name, netns)| redirect(sidewall, name, netns)) {
+        for done in parallel(&redirected, WIDTH, |(name, netns)| {
+            redirect(sidewall, name, netns)
+        }) {
             done?;
         }
         let declared = |(name, pod): (&String, &Pod)| {
             let name = name.clone();
             let ports = pod.ports.clone();
-            ports.into_iter().map(move |port| (name.clone(), port.protocol, port.number))
+            ports
+                .into_iter()
+                .map(move |port| (name.clone(), port.protocol, port.number))
         };
         let declared: Vec<_> = self.world.pods.iter().flat_map(declared).collect();
         for (name, protocol, port) in declared {
@@ -151,21 +190,37 @@ impl Hosts {
     }
 
     fn sidecar_spec(&self, name: &str, pod: &Pod, netns: Netns) -> Result<envoy::Spec, Error> {
-        let Kit { envoy, filter, sidecars, workers, .. } = &self.kit;
-        let address = pod.addresses.iter().find(|address| address.is_ipv4()).or(pod.addresses.first());
+        let Kit {
+            envoy,
+            filter,
+            sidecars,
+            workers,
+            ..
+        } = &self.kit;
+        let address = pod
+            .addresses
+            .iter()
+            .find(|address| address.is_ipv4())
+            .or(pod.addresses.first());
         let address = address.ok_or_else(|| Error::Unknown(format!("address of pod {name}")))?;
         let values = [
             ("SIDEWALL_HOST", control(address.is_ipv4()).to_string()),
             ("SIDEWALL_PORT", distributor::XDS_PORT.to_string()),
             ("SIDEWALL_WASM", filter.display().to_string()),
         ];
-        let values: Vec<_> = values.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let values: Vec<_> = values
+            .iter()
+            .map(|(name, value)| (*name, value.as_str()))
+            .collect();
         Ok(envoy::Spec {
             name: format!("sidecar of {name}"),
             binary: envoy.clone(),
             netns,
             bootstrap: template::render(template::SIDECAR, &values).map_err(envoy::Error::from)?,
-            node_id: format!("sidecar~{address}~{}.{}~cluster.local", pod.name, pod.namespace),
+            node_id: format!(
+                "sidecar~{address}~{}.{}~cluster.local",
+                pod.name, pod.namespace
+            ),
             workers: *workers,
             folder: sidecars.join(name.replace('/', "_")),
         })
@@ -188,7 +243,10 @@ impl Hosts {
 
     /// The sidecars of all pods that have one.
     pub(super) fn sidecars(&self) -> Vec<(String, Arc<Sidecar>)> {
-        self.sidecars.iter().map(|(name, sidecar)| (name.clone(), Arc::clone(sidecar))).collect()
+        self.sidecars
+            .iter()
+            .map(|(name, sidecar)| (name.clone(), Arc::clone(sidecar)))
+            .collect()
     }
 
     /// One pod's sidecar.
@@ -214,7 +272,10 @@ impl Hosts {
                 if self.externals.contains(address) {
                     self.topology.external(&party.to_string())?.clone()
                 } else {
-                    let netns = self.topology.add_external(&net::External::new(party.to_string(), [*address]))?.clone();
+                    let netns = self
+                        .topology
+                        .add_external(&net::External::new(party.to_string(), [*address]))?
+                        .clone();
                     self.externals.insert(*address);
                     netns
                 }
@@ -224,7 +285,10 @@ impl Hosts {
 
     /// A pod by name.
     pub(super) fn pod(&self, name: &str) -> Result<&Pod, Error> {
-        self.world.pods.get(name).ok_or_else(|| Error::Unknown(format!("pod {name}")))
+        self.world
+            .pods
+            .get(name)
+            .ok_or_else(|| Error::Unknown(format!("pod {name}")))
     }
 
     /// Somebody's addresses.
@@ -242,7 +306,12 @@ impl Hosts {
     /// Who has an address; a host outside the cluster if nobody else does.
     pub(super) fn owner(&self, address: IpAddr) -> Party {
         let pod = own_network(&self.world).find(|(_, pod)| pod.addresses.contains(&address));
-        let node = || self.world.nodes.iter().find(|(_, addresses)| addresses.contains(&address));
+        let node = || {
+            self.world
+                .nodes
+                .iter()
+                .find(|(_, addresses)| addresses.contains(&address))
+        };
         match (pod, node()) {
             (Some((name, _)), _) => Party::Pod(name.clone()),
             (None, Some((name, _))) => Party::Node(name.clone()),
@@ -251,7 +320,12 @@ impl Hosts {
     }
 
     /// Makes sure that somebody serves a port, and returns what the server calls itself.
-    pub(super) fn serve(&mut self, party: &Party, protocol: Protocol, port: u16) -> Result<String, Error> {
+    pub(super) fn serve(
+        &mut self,
+        party: &Party,
+        protocol: Protocol,
+        port: u16,
+    ) -> Result<String, Error> {
         let netns = self.netns(party)?;
         let key = (netns.name().to_owned(), protocol, port);
         if !self.servers.contains_key(&key) {
@@ -264,7 +338,12 @@ impl Hosts {
     /// Every server of somebody.
     pub(super) fn servers(&mut self, party: &Party) -> Result<Vec<&Server>, Error> {
         let netns = self.netns(party)?;
-        Ok(self.servers.iter().filter(|((host, ..), _)| host == netns.name()).map(|(_, server)| server).collect())
+        Ok(self
+            .servers
+            .iter()
+            .filter(|((host, ..), _)| host == netns.name())
+            .map(|(_, server)| server)
+            .collect())
     }
 }
 
@@ -276,7 +355,11 @@ fn own_network(world: &World) -> impl Iterator<Item = (&String, &Pod)> {
 /// Runs `sidewall redirect` in a pod, as its init container would.
 fn redirect(sidewall: &Path, pod: &str, netns: &Netns) -> Result<(), Error> {
     let output = netns.command(sidewall).arg("redirect").output();
-    let output = output.map_err(|source| Error::File { step: "starting", path: sidewall.to_owned(), source })?;
+    let output = output.map_err(|source| Error::File {
+        step: "starting",
+        path: sidewall.to_owned(),
+        source,
+    })?;
     if output.status.success() {
         return Ok(());
     }

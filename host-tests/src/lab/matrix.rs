@@ -19,7 +19,10 @@ impl Matrix {
     pub fn new(results: Vec<ProbeResult>) -> Self {
         let mut matrix = Self::default();
         for result in results {
-            for (names, name) in [(&mut matrix.rows, &result.from), (&mut matrix.columns, &result.to)] {
+            for (names, name) in [
+                (&mut matrix.rows, &result.from),
+                (&mut matrix.columns, &result.to),
+            ] {
                 if !names.contains(name) {
                     names.push(name.clone());
                 }
@@ -55,7 +58,13 @@ impl Matrix {
 impl fmt::Display for Matrix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let corner = "from \\ to";
-        let first = self.rows.iter().map(String::len).chain([corner.len()]).max().unwrap_or_default();
+        let first = self
+            .rows
+            .iter()
+            .map(String::len)
+            .chain([corner.len()])
+            .max()
+            .unwrap_or_default();
         write!(f, "{corner:first$}")?;
         for column in &self.columns {
             write!(f, "  {column}")?;
@@ -107,8 +116,19 @@ mod tests {
             result("a/yy", "a/x", Family::IPv4, true),
             result("a/yy", "a/x", Family::IPv6, false),
         ]);
-        let lines: Vec<String> = matrix.to_string().lines().map(|line| line.trim_end().to_owned()).collect();
-        assert_eq!(lines, ["from \\ to  a/yy  a/x", "a/x        yes   -", "a/yy             ?"]);
+        let lines: Vec<String> = matrix
+            .to_string()
+            .lines()
+            .map(|line| line.trim_end().to_owned())
+            .collect();
+        assert_eq!(
+            lines,
+            [
+                "from \\ to  a/yy  a/x",
+                "a/x        yes   -",
+                "a/yy             ?"
+            ]
+        );
         assert_eq!(matrix.reaches("a/x", "a/yy"), Some(true));
         assert_eq!(matrix.reaches("a/yy", "a/x"), None);
         assert_eq!(matrix.reaches("a/yy", "a/yy"), None);

@@ -37,12 +37,29 @@ pub struct ProbeResult {
 
 impl ProbeResult {
     /// Judges a report: `right` are the servers that may answer.
-    pub(super) fn new(probe: &Probe, port: u16, family: Family, right: &BTreeSet<String>, report: Report) -> Self {
-        let Report { connected, answered_by, mut error, took, .. } = report;
-        let stranger = answered_by.as_ref().is_some_and(|server| !right.contains(server));
+    pub(super) fn new(
+        probe: &Probe,
+        port: u16,
+        family: Family,
+        right: &BTreeSet<String>,
+        report: Report,
+    ) -> Self {
+        let Report {
+            connected,
+            answered_by,
+            mut error,
+            took,
+            ..
+        } = report;
+        let stranger = answered_by
+            .as_ref()
+            .is_some_and(|server| !right.contains(server));
         if let (true, Some(server)) = (stranger, &answered_by) {
             let right: Vec<_> = right.iter().map(String::as_str).collect();
-            error = Some(format!("answered by {server} instead of {}", right.join(" or ")));
+            error = Some(format!(
+                "answered by {server} instead of {}",
+                right.join(" or ")
+            ));
         }
         let answered = answered_by.is_some() && !stranger;
         // An answer of anybody is not a denial.
@@ -73,13 +90,28 @@ impl fmt::Display for ProbeResult {
             Some(false) => "FAIL",
             None => "    ",
         };
-        let Self { from, to, protocol, port, family, .. } = self;
+        let Self {
+            from,
+            to,
+            protocol,
+            port,
+            family,
+            ..
+        } = self;
         write!(f, "{mark} {from} -> {to} {protocol} {port} {family}: ")?;
         match (&self.error, self.answered) {
             (None, true) => write!(f, "answered in {} ms", self.took_ms)?,
             (error, _) => {
-                let handshake = if self.connected { "connected, then " } else { "" };
-                write!(f, "not answered: {handshake}{}", error.as_deref().unwrap_or("nothing"))?;
+                let handshake = if self.connected {
+                    "connected, then "
+                } else {
+                    ""
+                };
+                write!(
+                    f,
+                    "not answered: {handshake}{}",
+                    error.as_deref().unwrap_or("nothing")
+                )?;
             }
         }
         match self.expected {
@@ -101,21 +133,34 @@ mod tests {
     use super::*;
 
     fn result(expect: Expect, connected: bool, answered_by: Option<&str>) -> ProbeResult {
-        let probe = Probe::new("default/a", "default/b", 80).unwrap().expect(expect);
+        let probe = Probe::new("default/a", "default/b", 80)
+            .unwrap()
+            .expect(expect);
         let report = Report {
             connected,
             answered_by: answered_by.map(str::to_owned),
-            error: answered_by.is_none().then(|| "closed before the server spoke".to_owned()),
+            error: answered_by
+                .is_none()
+                .then(|| "closed before the server spoke".to_owned()),
             took: Duration::from_micros(1234),
             nonce: "nonce-1".to_owned(),
         };
-        ProbeResult::new(&probe, 80, Family::IPv4, &BTreeSet::from(["default/b:80".to_owned()]), report)
+        ProbeResult::new(
+            &probe,
+            80,
+            Family::IPv4,
+            &BTreeSet::from(["default/b:80".to_owned()]),
+            report,
+        )
     }
 
     #[test]
     fn a_handshake_alone_is_a_denial() {
         let denied = result(Expect::Deny, true, None);
-        assert_eq!((denied.connected, denied.answered, denied.ok), (true, false, Some(true)));
+        assert_eq!(
+            (denied.connected, denied.answered, denied.ok),
+            (true, false, Some(true))
+        );
         assert_eq!(
             denied.to_string(),
             "ok   default/a -> default/b TCP 80 IPv4: not answered: connected, then closed before the server spoke (expected deny)"
@@ -137,8 +182,15 @@ mod tests {
     fn a_stranger_is_neither_an_answer_nor_a_denial() {
         for expect in [Expect::Allow, Expect::Deny] {
             let stranger = result(expect, true, Some("default/c:80"));
-            assert_eq!((stranger.answered, stranger.ok), (false, Some(false)), "{expect}");
-            assert_eq!(stranger.error.as_deref(), Some("answered by default/c:80 instead of default/b:80"));
+            assert_eq!(
+                (stranger.answered, stranger.ok),
+                (false, Some(false)),
+                "{expect}"
+            );
+            assert_eq!(
+                stranger.error.as_deref(),
+                Some("answered by default/c:80 instead of default/b:80")
+            );
         }
     }
 }

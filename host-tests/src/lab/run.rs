@@ -112,7 +112,11 @@ impl Lab {
         let mut waiting = lock(&self.hosts).sidecars();
         waiting.retain(|(_, sidecar)| sidecar.is_running());
         loop {
-            waiting.retain(|(pod, sidecar)| !expected.get(pod).is_some_and(|revision| sidecar.enforces(revision)));
+            waiting.retain(|(pod, sidecar)| {
+                !expected
+                    .get(pod)
+                    .is_some_and(|revision| sidecar.enforces(revision))
+            });
             if waiting.is_empty() {
                 break;
             }
@@ -132,7 +136,10 @@ impl Lab {
                     });
                     missing.push('\n');
                 }
-                return Err(Error::NotApplied { waited: PATIENCE, missing });
+                return Err(Error::NotApplied {
+                    waited: PATIENCE,
+                    missing,
+                });
             }
             thread::sleep(GLANCE);
         }
@@ -159,7 +166,9 @@ impl Lab {
             let manifests = lock(&self.folder).path().to_owned();
             let log = self.directory.path().join("distributor.log");
             let own_node = self.config.enforce_own_node_egress;
-            *distributor = Some(Distributor::start(&netns, &binary, &manifests, log, own_node)?);
+            *distributor = Some(Distributor::start(
+                &netns, &binary, &manifests, log, own_node,
+            )?);
         }
         Ok(())
     }
@@ -207,8 +216,12 @@ fn directory() -> Result<(tempfile::TempDir, std::path::PathBuf), Error> {
         let path = path.to_owned();
         move |source| Error::File { step, path, source }
     };
-    let made = tempfile::Builder::new().prefix("lab-").tempdir_in(scratch).map_err(file("making a folder in", scratch))?;
+    let made = tempfile::Builder::new()
+        .prefix("lab-")
+        .tempdir_in(scratch)
+        .map_err(file("making a folder in", scratch))?;
     let path = made.path().to_owned();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).map_err(file("opening to Envoy's user", &path))?;
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755))
+        .map_err(file("opening to Envoy's user", &path))?;
     Ok((made, path))
 }

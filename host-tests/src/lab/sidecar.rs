@@ -20,21 +20,21 @@ pub(super) struct Sidecar {
 struct Running {
     envoy: Envoy,
     in_force: InForce,
+    ready: bool,
 }
 
-/// Which snapshot each thread of an Envoy decides by, from the filter's own words in its log. An
-/// ACK does not tell: it is sent before the workers have applied anything (`envoy 1`).
+/// Which snapshot each thread of an Envoy decides by, as revision by thread id, from the filter's own
+/// words in the log. An ACK does not tell: it is sent before the workers have applied anything.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct InForce {
-    /// How much of the log has been read, in bytes.
-    read: usize,
-    /// Revision by thread id.
-    threads: BTreeMap<String, String>,
-}
+struct InForce(BTreeMap<String, String>);
 
 impl Sidecar {
     pub(super) fn new(pod: String, spec: envoy::Spec) -> Self {
-        Self { pod, spec, running: Mutex::default() }
+        Self {
+            pod,
+            spec,
+            running: Mutex::default(),
+        }
     }
 
     /// Starts it, unless it runs already. Does not wait.
@@ -42,9 +42,11 @@ impl Sidecar {
         let mut running = lock(&self.running);
         if running.is_none() {
             let envoy = Envoy::spawn(self.spec.clone())?;
-            // What an earlier process wrote says nothing of this one.
-            let in_force = InForce { read: envoy.log_at_start(), ..InForce::default() };
-            *running = Some(Running { envoy, in_force });
+            *running = Some(Running {
+                envoy,
+                in_force: InForce::default(),
+                ready: false,
+            });
         }
         Ok(())
     }
@@ -59,9 +61,14 @@ impl Sidecar {
     }
 
     /// Does something with the process.
-    pub(super) fn with<T>(&self, work: impl FnOnce(&mut Envoy) -> Result<T, envoy::Error>) -> Result<T, Error> {
+    pub(super) fn with<T>(
+        &self,
+        work: impl FnOnce(&mut Envoy) -> Result<T, envoy::Error>,
+    ) -> Result<T, Error> {
         let mut running = lock(&self.running);
-        let running = running.as_mut().ok_or_else(|| Error::NoSidecar(self.pod.clone()))?;
+        let running = running
+            .as_mut()
+            .ok_or_else(|| Error::NoSidecar(self.pod.clone()))?;
         Ok(work(&mut running.envoy)?)
     }
 
@@ -70,7 +77,7 @@ impl Sidecar {
         let started = Instant::now();
         loop {
             // The lock is let go in between, so that it can be killed while it is waited for.
-            match self.with(|envoy| envoy.wait_ready(Duration::ZERO)) {
+            match self.become_ready() {
                 Err(Error::Envoy(envoy::Error::NotReady { .. })) if started.elapsed() < timeout => {
                     thread::sleep(Duration::from_millis(5));
                 }
@@ -79,27 +86,41 @@ impl Sidecar {
         }
     }
 
+    /// Asks whether it accepts connections; once it does, it does for good.
+    fn become_ready(&self) -> Result<(), Error> {
+        let mut running = lock(&self.running);
+        let running = running
+            .as_mut()
+            .ok_or_else(|| Error::NoSidecar(self.pod.clone()))?;
+        if !running.ready {
+            running.envoy.wait_ready(Duration::ZERO)?;
+            running.ready = true;
+        }
+        Ok(())
+    }
+
     /// Whether every worker decides by this revision.
     pub(super) fn enforces(&self, revision: &str) -> bool {
         let mut running = lock(&self.running);
-        let Some(Running { envoy, in_force }) = running.as_mut() else { return false };
-        in_force.follow(&envoy.log());
+        let Some(Running {
+            envoy, in_force, ..
+        }) = running.as_mut()
+        else {
+            return false;
+        };
+        in_force.follow(&envoy.new_lines());
         // The workers, and the main thread, which decides nothing but has a VM too.
-        let threads = usize::try_from(envoy.workers()).unwrap_or(usize::MAX).saturating_add(1);
-        in_force.threads.len() >= threads && in_force.threads.values().all(|applied| applied == revision)
+        let threads = usize::try_from(envoy.workers())
+            .unwrap_or(usize::MAX)
+            .saturating_add(1);
+        in_force.0.len() >= threads && in_force.0.values().all(|applied| applied == revision)
     }
 }
 
 impl InForce {
-    /// Reads the lines that are new and complete.
-    fn follow(&mut self, log: &str) {
-        let new = log.get(self.read..).unwrap_or_default();
-        let Some(end) = new.rfind('\n') else { return };
-        self.read += end + 1;
-        for line in new[..end].lines() {
-            if let Some((thread, revision)) = applied(line) {
-                self.threads.insert(thread.to_owned(), revision.to_owned());
-            }
+    fn follow(&mut self, lines: &str) {
+        for (thread, revision) in lines.lines().filter_map(applied) {
+            self.0.insert(thread.to_owned(), revision.to_owned());
         }
     }
 }
@@ -124,15 +145,15 @@ mod tests {
 [2026-11-22 23:14:42.880][40][info][wasm] [context.cc:1151] wasm log a b: sidewall: snapshot 0000000000000001 in force: 1 subjects
 [2026-11-22 23:14:42.881][40][info][main] [server.cc:1] something else
 [2026-11-22 23:14:43.880][40][info][wasm] [context.cc:1151] wasm log a b: sidewall: snapshot 0000000000000002 restored
-[2026-11-22 23:14:43.881][32][info][wasm] [context.cc:1151] wasm log a b: sidewall: snapshot 0000000000000002 in fo";
+[2026-11-22 23:14:43.881][32][error][wasm] [context.cc:1151] wasm log a b: sidewall: snapshot refused";
 
     #[test]
     fn each_thread_is_followed_to_its_latest_snapshot() {
         let mut in_force = InForce::default();
         in_force.follow(LOG);
-        assert_eq!(in_force.threads["32"], "0000000000000001", "the last line is not complete yet");
-        assert_eq!(in_force.threads["40"], "0000000000000002");
-        in_force.follow(&format!("{LOG}rce: 1 subjects\n"));
-        assert_eq!(in_force.threads["32"], "0000000000000002");
+        assert_eq!(in_force.0["32"], "0000000000000001");
+        assert_eq!(in_force.0["40"], "0000000000000002", "it was restored");
+        in_force.follow(&LOG.replace("0000000000000001", "0000000000000003"));
+        assert_eq!(in_force.0["32"], "0000000000000003");
     }
 }

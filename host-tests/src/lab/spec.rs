@@ -137,19 +137,28 @@ impl Probe {
     /// The same with UDP.
     #[must_use]
     pub fn udp(self) -> Self {
-        Self { protocol: Protocol::Udp, ..self }
+        Self {
+            protocol: Protocol::Udp,
+            ..self
+        }
     }
 
     /// The same over one family only.
     #[must_use]
     pub fn over(self, family: Family) -> Self {
-        Self { family: Some(family), ..self }
+        Self {
+            family: Some(family),
+            ..self
+        }
     }
 
     /// The same with an expectation.
     #[must_use]
     pub fn expect(self, expect: Expect) -> Self {
-        Self { expect: Some(expect), ..self }
+        Self {
+            expect: Some(expect),
+            ..self
+        }
     }
 }
 
@@ -159,7 +168,10 @@ impl Probe {
 ///
 /// [`ParseError::File`] names the place in the file.
 pub fn read_probes(path: &Path) -> Result<Vec<Probe>, ParseError> {
-    let error = |reason: String| ParseError::File { path: path.to_owned(), reason };
+    let error = |reason: String| ParseError::File {
+        path: path.to_owned(),
+        reason,
+    };
     let text = fs::read_to_string(path).map_err(|source| error(source.to_string()))?;
     serde_saphyr::from_str(&text).map_err(|source| error(source.to_string()))
 }
@@ -168,7 +180,11 @@ impl Family {
     /// The family of an address.
     #[must_use]
     pub fn of(address: IpAddr) -> Self {
-        if address.is_ipv4() { Self::IPv4 } else { Self::IPv6 }
+        if address.is_ipv4() {
+            Self::IPv4
+        } else {
+            Self::IPv6
+        }
     }
 }
 
@@ -198,7 +214,8 @@ impl From<u16> for Port {
 
 impl From<&str> for Port {
     fn from(name: &str) -> Self {
-        name.parse().map_or_else(|_| Self::Name(name.to_owned()), Self::Number)
+        name.parse()
+            .map_or_else(|_| Self::Name(name.to_owned()), Self::Number)
     }
 }
 
@@ -298,21 +315,47 @@ mod tests {
 
     #[test]
     fn every_form_reads_as_it_prints() {
-        for text in ["default/web", "node:worker-1", "external:172.17.0.5", "external:2001:db8::5"] {
+        for text in [
+            "default/web",
+            "node:worker-1",
+            "external:172.17.0.5",
+            "external:2001:db8::5",
+        ] {
             assert_eq!(text.parse::<Party>().unwrap().to_string(), text);
         }
-        for text in ["default/web", "service:default/web", "address:10.0.0.1", "address:::1"] {
+        for text in [
+            "default/web",
+            "service:default/web",
+            "address:10.0.0.1",
+            "address:::1",
+        ] {
             assert_eq!(text.parse::<Target>().unwrap().to_string(), text);
         }
     }
 
     #[test]
     fn what_is_in_no_form_is_refused_with_the_forms() {
-        for text in ["web", "default/", "a/b/c", "service:default/web", "external:nowhere", "node:", ""] {
+        for text in [
+            "web",
+            "default/",
+            "a/b/c",
+            "service:default/web",
+            "external:nowhere",
+            "node:",
+            "",
+        ] {
             let error = text.parse::<Party>().unwrap_err().to_string();
-            assert!(error.contains("write NAMESPACE/POD, node:NAME or external:ADDRESS"), "{text}: {error}");
+            assert!(
+                error.contains("write NAMESPACE/POD, node:NAME or external:ADDRESS"),
+                "{text}: {error}"
+            );
         }
-        for text in ["service:web", "node:n", "address:10.0.0", "external:10.0.0.1"] {
+        for text in [
+            "service:web",
+            "node:n",
+            "address:10.0.0",
+            "external:10.0.0.1",
+        ] {
             assert!(text.parse::<Target>().is_err(), "{text}");
         }
     }
@@ -324,9 +367,18 @@ mod tests {
             fs::write(file.path(), text).unwrap();
             read_probes(file.path())
         };
-        let probes = read("- {from: a/b, to: service:c/d, port: 80}\n- {from: a/b, to: c/d, port: web, protocol: UDP, family: IPv6, expect: deny}\n");
-        let web = Probe::new("a/b", "c/d", "web").unwrap().udp().over(Family::IPv6).expect(Expect::Deny);
-        assert_eq!(probes.unwrap(), [Probe::new("a/b", "service:c/d", 80).unwrap(), web]);
+        let probes = read(
+            "- {from: a/b, to: service:c/d, port: 80}\n- {from: a/b, to: c/d, port: web, protocol: UDP, family: IPv6, expect: deny}\n",
+        );
+        let web = Probe::new("a/b", "c/d", "web")
+            .unwrap()
+            .udp()
+            .over(Family::IPv6)
+            .expect(Expect::Deny);
+        assert_eq!(
+            probes.unwrap(),
+            [Probe::new("a/b", "service:c/d", 80).unwrap(), web]
+        );
         for (text, part) in [
             ("- {from: a/b, to: c/d, port: 80, expct: deny}", "expct"),
             ("- {from: a/b, to: c, port: 80}", "\"c\" is no target"),
@@ -334,7 +386,10 @@ mod tests {
             ("- {from: a/b, to: c/d, port: 80, protocol: SCTP}", "SCTP"),
         ] {
             let error = read(text).unwrap_err().to_string();
-            assert!(error.contains(part) && error.contains("line 1"), "{text}: {error}");
+            assert!(
+                error.contains(part) && error.contains("line 1"),
+                "{text}: {error}"
+            );
         }
     }
 }

@@ -30,7 +30,10 @@ pub struct Report {
 #[must_use]
 pub fn attempt(destination: SocketAddr, protocol: Protocol, timeout: Duration) -> Report {
     let nonce = format!("nonce-{}", ATTEMPTS.fetch_add(1, Ordering::Relaxed));
-    let clock = Clock { started: Instant::now(), timeout };
+    let clock = Clock {
+        started: Instant::now(),
+        timeout,
+    };
     let mut connected = false;
     let answer = match protocol {
         Protocol::Tcp => tcp(destination, &nonce, clock, &mut connected),
@@ -38,8 +41,20 @@ pub fn attempt(destination: SocketAddr, protocol: Protocol, timeout: Duration) -
     };
     let took = clock.started.elapsed();
     match answer {
-        Ok(identity) => Report { connected: true, answered_by: Some(identity), error: None, took, nonce },
-        Err(error) => Report { connected, answered_by: None, error: Some(error), took, nonce },
+        Ok(identity) => Report {
+            connected: true,
+            answered_by: Some(identity),
+            error: None,
+            took,
+            nonce,
+        },
+        Err(error) => Report {
+            connected,
+            answered_by: None,
+            error: Some(error),
+            took,
+            nonce,
+        },
     }
 }
 
@@ -53,12 +68,20 @@ pub(super) struct Clock {
 impl Clock {
     /// What is left; never zero, which sockets refuse as a timeout.
     fn left(self) -> Duration {
-        self.timeout.saturating_sub(self.started.elapsed()).max(Duration::from_millis(1))
+        self.timeout
+            .saturating_sub(self.started.elapsed())
+            .max(Duration::from_millis(1))
     }
 }
 
-fn tcp(destination: SocketAddr, nonce: &str, clock: Clock, connected: &mut bool) -> Result<String, String> {
-    let mut stream = TcpStream::connect_timeout(&destination, clock.timeout).map_err(|error| describe(&error))?;
+fn tcp(
+    destination: SocketAddr,
+    nonce: &str,
+    clock: Clock,
+    connected: &mut bool,
+) -> Result<String, String> {
+    let mut stream = TcpStream::connect_timeout(&destination, clock.timeout)
+        .map_err(|error| describe(&error))?;
     *connected = true;
     let identity = greeting(&mut stream, clock)?;
     exchange(&mut stream, &identity, nonce, clock)?;
@@ -72,8 +95,15 @@ pub(super) fn greeting(stream: &mut TcpStream, clock: Clock) -> Result<String, S
 }
 
 /// Sends a nonce and waits for it to come back.
-pub(super) fn exchange(stream: &mut TcpStream, identity: &str, nonce: &str, clock: Clock) -> Result<(), String> {
-    stream.write_all(format!("{nonce}\n").as_bytes()).map_err(|error| describe(&error))?;
+pub(super) fn exchange(
+    stream: &mut TcpStream,
+    identity: &str,
+    nonce: &str,
+    clock: Clock,
+) -> Result<(), String> {
+    stream
+        .write_all(format!("{nonce}\n").as_bytes())
+        .map_err(|error| describe(&error))?;
     let answer = line(stream, clock)?.ok_or("closed before the answer")?;
     check(&answer, nonce).and_then(|speaker| {
         if speaker == identity {
@@ -114,10 +144,14 @@ fn line(stream: &mut TcpStream, clock: Clock) -> Result<Option<String>, String> 
     let mut line = Vec::new();
     let mut byte = [0];
     while line.len() < MAX_LINE {
-        stream.set_read_timeout(Some(clock.left())).map_err(|error| describe(&error))?;
+        stream
+            .set_read_timeout(Some(clock.left()))
+            .map_err(|error| describe(&error))?;
         match stream.read(&mut byte) {
             Ok(0) => return Ok(None),
-            Ok(_) if byte[0] == b'\n' => return Ok(Some(String::from_utf8_lossy(&line).into_owned())),
+            Ok(_) if byte[0] == b'\n' => {
+                return Ok(Some(String::from_utf8_lossy(&line).into_owned()));
+            }
             Ok(_) => line.push(byte[0]),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(describe(&error)),
@@ -132,7 +166,9 @@ fn describe(error: &io::Error) -> String {
         io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => "timed out".to_owned(),
         io::ErrorKind::ConnectionRefused => "refused".to_owned(),
         io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => "reset".to_owned(),
-        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => "unreachable".to_owned(),
+        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => {
+            "unreachable".to_owned()
+        }
         _ => error.to_string(),
     }
 }

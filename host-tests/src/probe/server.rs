@@ -46,8 +46,18 @@ impl Server {
     /// # Errors
     ///
     /// When the port is taken or the namespace cannot be entered.
-    pub fn start(netns: &Netns, identity: &str, protocol: Protocol, port: u16) -> Result<Self, Error> {
-        let listen = |source| Error::Listen { identity: identity.to_owned(), protocol, port, source };
+    pub fn start(
+        netns: &Netns,
+        identity: &str,
+        protocol: Protocol,
+        port: u16,
+    ) -> Result<Self, Error> {
+        let listen = |source| Error::Listen {
+            identity: identity.to_owned(),
+            protocol,
+            port,
+            source,
+        };
         let shared = Arc::new(Shared {
             identity: identity.to_owned(),
             seen: Mutex::default(),
@@ -68,7 +78,13 @@ impl Server {
                 (port, thread::spawn(move || serve_udp(&socket, &serving)))
             }
         };
-        Ok(Self { netns: netns.clone(), protocol, port, shared, thread: Some(thread) })
+        Ok(Self {
+            netns: netns.clone(),
+            protocol,
+            port,
+            shared,
+            thread: Some(thread),
+        })
     }
 
     /// What it calls itself.
@@ -95,7 +111,9 @@ impl Server {
         let own = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), self.port);
         match self.protocol {
             Protocol::Tcp => TcpStream::connect_timeout(&own, Duration::from_secs(1)).map(drop),
-            Protocol::Udp => UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?.send_to(b"\n", own).map(drop),
+            Protocol::Udp => UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?
+                .send_to(b"\n", own)
+                .map(drop),
         }
     }
 }
@@ -116,7 +134,11 @@ impl Shared {
     fn record(&self, peer: SocketAddr, nonce: Option<String>) -> usize {
         let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         let mut seen = lock(&self.seen);
-        seen.push(Seen { peer, at: Instant::now(), nonce });
+        seen.push(Seen {
+            peer,
+            at: Instant::now(),
+            nonce,
+        });
         seen.len() - 1
     }
 
@@ -173,7 +195,9 @@ fn serve_udp(socket: &UdpSocket, shared: &Shared) {
             return;
         }
         // An error is an ICMP message about an earlier answer.
-        let Ok((length, peer)) = received else { continue };
+        let Ok((length, peer)) = received else {
+            continue;
+        };
         let text = String::from_utf8_lossy(&datagram[..length]);
         let nonce = text.trim_end();
         shared.record(peer, Some(nonce.to_owned()));

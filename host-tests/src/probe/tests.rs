@@ -20,7 +20,10 @@ fn against(server: impl FnOnce(TcpStream) + Send + 'static) -> Report {
 
 fn complaint(report: &Report) -> (bool, &str) {
     assert_eq!(report.answered_by, None, "{report:?}");
-    (report.connected, report.error.as_deref().unwrap_or_default())
+    (
+        report.connected,
+        report.error.as_deref().unwrap_or_default(),
+    )
 }
 
 #[test]
@@ -36,14 +39,24 @@ fn a_silent_peer_is_given_up_in_time() {
         drop(stream);
     });
     assert_eq!(complaint(&report), (true, "timed out"));
-    assert!(report.took >= PATIENCE && report.took < 2 * PATIENCE, "{report:?}");
+    assert!(
+        report.took >= PATIENCE && report.took < 2 * PATIENCE,
+        "{report:?}"
+    );
 }
 
 #[test]
 fn an_answer_that_is_not_to_the_question_is_none() {
-    let report = against(|mut stream| stream.write_all(b"a/b:1\na/b:1 nonce-of-somebody-else\n").unwrap());
+    let report = against(|mut stream| {
+        stream
+            .write_all(b"a/b:1\na/b:1 nonce-of-somebody-else\n")
+            .unwrap()
+    });
     let (connected, error) = complaint(&report);
-    assert!(connected && error.contains("got \"a/b:1 nonce-of-somebody-else\""), "{error}");
+    assert!(
+        connected && error.contains("got \"a/b:1 nonce-of-somebody-else\""),
+        "{error}"
+    );
 }
 
 #[test]
@@ -62,16 +75,25 @@ fn a_closed_port_is_refused() {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         listener.local_addr().unwrap()
     };
-    assert_eq!(complaint(&attempt(address, Protocol::Tcp, PATIENCE)), (false, "refused"));
+    assert_eq!(
+        complaint(&attempt(address, Protocol::Tcp, PATIENCE)),
+        (false, "refused")
+    );
 }
 
 #[test]
 fn udp_is_connected_only_when_somebody_answers() {
     let mute = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address: SocketAddr = mute.local_addr().unwrap();
-    assert_eq!(complaint(&attempt(address, Protocol::Udp, PATIENCE)), (false, "timed out"));
+    assert_eq!(
+        complaint(&attempt(address, Protocol::Udp, PATIENCE)),
+        (false, "timed out")
+    );
     drop(mute);
-    assert_eq!(complaint(&attempt(address, Protocol::Udp, PATIENCE)), (false, "refused"));
+    assert_eq!(
+        complaint(&attempt(address, Protocol::Udp, PATIENCE)),
+        (false, "refused")
+    );
 }
 
 #[test]

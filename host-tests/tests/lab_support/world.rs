@@ -2,10 +2,8 @@
 
 use std::fmt::Write as _;
 
-use sidewall_host_tests::lab::LabConfig;
-
 /// The nodes `node-1` and `node-2`.
-pub const NODES: &str = "\
+const NODES: &str = "\
 {apiVersion: v1, kind: Node, metadata: {name: node-1}, status: {addresses: [{type: InternalIP, address: 192.168.50.1}, {type: InternalIP, address: 'fd50::1'}]}}
 ---
 {apiVersion: v1, kind: Node, metadata: {name: node-2}, status: {addresses: [{type: InternalIP, address: 192.168.50.2}, {type: InternalIP, address: 'fd50::2'}]}}
@@ -23,14 +21,16 @@ pub fn pod(name: &str, node: u8, host: u8) -> String {
 
 /// A NetworkPolicy `name` with that spec, in one line of YAML.
 pub fn policy(name: &str, spec: &str) -> String {
-    format!("{{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {{name: {name}, namespace: default}}, spec: {{{spec}}}}}\n")
+    format!(
+        "{{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {{name: {name}, namespace: default}}, spec: {{{spec}}}}}\n"
+    )
 }
 
 /// Three pods on two nodes: `a` and `b` on node-1, `c` on node-2.
-pub fn three_pods() -> LabConfig {
+pub fn three_pods() -> String {
     let mut cluster = NODES.to_owned();
     for pod in [pod("a", 1, 11), pod("b", 1, 12), pod("c", 2, 13)] {
         let _ = write!(cluster, "---\n{pod}");
     }
-    LabConfig::default().manifest("cluster.yaml", cluster)
+    cluster
 }
