@@ -140,9 +140,17 @@ fn killed() -> Result<()> {
     lab.kill()?;
     lab.wait()?;
     wait("every process of the lab has ended", || {
-        started.retain(|(process, _)| Path::new("/proc").join(process.to_string()).exists());
+        started.retain(|(process, _)| runs(*process));
         Ok(started.is_empty())
     })
+}
+
+/// Whether a process still runs. One that nobody has asked for its end, as in a sandbox nobody does
+/// for orphans, is listed as a zombie.
+fn runs(process: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ")
+        .is_some_and(|(_, rest)| !rest.starts_with('Z'))
 }
 
 fn wait(what: &str, mut done: impl FnMut() -> Result<bool>) -> Result<()> {

@@ -50,7 +50,7 @@ fn an_answer_that_is_not_to_the_question_is_none() {
     let report = against(|mut stream| {
         stream
             .write_all(b"a/b:1\na/b:1 nonce-of-somebody-else\n")
-            .unwrap()
+            .unwrap();
     });
     let (connected, error) = complaint(&report);
     assert!(
