@@ -5,6 +5,14 @@
 //! direction needs no configuration. Judging never allocates, never panics and never fails: an
 //! index that [`Snapshot::check`] would have refused counts as "not allowed".
 
+#![deny(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unreachable,
+    clippy::unwrap_used
+)]
+
 use std::net::IpAddr;
 
 mod explain;

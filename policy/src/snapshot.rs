@@ -28,6 +28,14 @@
 //! offset, order and limit once. Another format version is refused; who holds an older snapshot
 //! keeps it.
 
+#![deny(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unreachable,
+    clippy::unwrap_used
+)]
+
 use std::fmt;
 
 mod bundle;
