@@ -1,6 +1,6 @@
 //! Probes: servers that say who they are, and clients that tell a handshake from an answer.
 //!
-//! A proxy completes the handshake of every connection, the denied ones too (`semantics 1M`), so
+//! A proxy completes the handshake of every connection, the denied ones too, so
 //! "connected" says little. What counts is *answered*: the client has read who the server is,
 //! before it sent anything (so a server that speaks first is served), and has got its own nonce
 //! back from the same server.

@@ -13,7 +13,6 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use clap::{Parser, ValueEnum};
 use sidewall_host_tests::lab::{Lab, LabConfig, ProbeResult, failures, read_probes};
 use sidewall_host_tests::sandbox::{self, Place};
@@ -82,7 +81,7 @@ fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("lab: {error:#}");
+            eprintln!("lab: {error}");
             ExitCode::from(2)
         }
     }
@@ -104,7 +103,7 @@ fn run(args: &Args) -> anyhow::Result<bool> {
         .folder(manifests)
         .workers(*workers)
         .probe_timeout(Duration::from_millis(*timeout));
-    let lab = Lab::start(config).context("cannot start the lab")?;
+    let lab = Lab::start(config)?;
     for problem in lab.status()?.problems {
         eprintln!("lab: {problem}");
     }
