@@ -29,6 +29,7 @@ build: ## Build the sidewall command and the lab
 
 filter: wasm-target ## Build the filter for Envoy
 	$(CARGO) build -p sidewall-filter --profile wasm --target $(WASM_TARGET)
+	@python3 filter/trim-exports.py $(TARGET_DIR)/$(WASM_TARGET)/wasm/sidewall_filter.wasm
 	@ls -l $(TARGET_DIR)/$(WASM_TARGET)/wasm/sidewall_filter.wasm
 
 test: setup filter build ## Set up and run every test

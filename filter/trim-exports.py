@@ -22,7 +22,8 @@ KEEP = {
     "proxy_on_configure",
     "proxy_on_context_create",
     "proxy_on_new_connection",
-    # Where a connection is forgotten, lest a later snapshot cut it or the list of them grow.
+    # Where a connection is forgotten, lest a later snapshot cut it. The second comes late, but always.
+    "proxy_on_downstream_connection_close",
     "proxy_on_delete",
 }
 HEADER = b"\0asm\1\0\0\0"

@@ -1,7 +1,36 @@
 //! Measuring on a noisy machine: alternating runs, medians and ratios.
 
+pub mod bootstrap;
+pub mod load;
+pub mod rounds;
+pub mod site;
+pub mod usage;
+pub mod world;
+
 use std::hint::black_box;
+use std::io::{self, Write};
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
+
+use crate::sandbox::{self, Place};
+
+/// The `main` of a bench that needs the sandbox: without one it says why and fails.
+#[must_use]
+pub fn main(run: fn() -> anyhow::Result<()>) -> ExitCode {
+    let done = match sandbox::enter() {
+        Ok(Place::Left(code)) => return code,
+        Ok(Place::Inside) => run(),
+        Err(error) => Err(error.into()),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Not `print`: the figures are on standard output.
+            let _ = writeln!(io::stderr(), "bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
 
 /// The middle of a set of measurements.
 pub fn median(mut values: Vec<f64>) -> f64 {

@@ -318,7 +318,8 @@ fn every_metric_is_there_from_the_start() {
     assert_eq!(envoy.metrics(), BTreeMap::new());
 }
 
-/// Every host call costs more than a look-up among ten thousand peers: this is the budget.
+/// Every host call costs more than a look-up among ten thousand peers, and so does every callback:
+/// this is the budget. Data passes without one.
 #[test]
 fn two_host_calls_decide_and_one_counts() {
     let mut envoy = serving(&shop(), &["shop/db"]);
@@ -340,11 +341,7 @@ fn two_host_calls_decide_and_one_counts() {
                 "proxy_on_new_connection",
                 &[&read[..], &["proxy_increment_metric"]].concat()
             ),
-            callback("proxy_on_downstream_data", &[]),
-            callback("proxy_on_upstream_data", &[]),
             callback("proxy_on_downstream_connection_close", &[]),
-            callback("proxy_on_done", &[]),
-            callback("proxy_on_log", &[]),
             callback("proxy_on_delete", &[]),
         ]
     );
