@@ -122,8 +122,15 @@ fn the_engine_is_pure() {
     assert_only_in(
         "policy/src",
         &[
-            "std::fs", "std::env", "std::process", "std::thread", "std::io", "Instant", "SystemTime",
-            "async fn", "println!",
+            "std::fs",
+            "std::env",
+            "std::process",
+            "std::thread",
+            "std::io",
+            "Instant",
+            "SystemTime",
+            "async fn",
+            "println!",
         ],
         &[],
     );
@@ -164,7 +171,12 @@ fn servers_see_snapshots_through_the_seam_only() {
 
 #[test]
 fn no_module_is_called_mod() {
-    for folder in ["policy/src", "filter/src", "distributor/src", "host-tests/src"] {
+    for folder in [
+        "policy/src",
+        "filter/src",
+        "distributor/src",
+        "host-tests/src",
+    ] {
         for (path, _) in sources(folder) {
             assert!(
                 !path.ends_with("/mod.rs"),
