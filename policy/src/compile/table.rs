@@ -32,7 +32,7 @@ pub struct Table {
     /// For each rule, the class of its ports as far as they are the same for every peer: what a
     /// denied connection is compared with.
     pub rule_classes: Vec<u32>,
-    /// Port classes; [`NO_CLASS`] is empty.
+    /// Port classes; class 0 is empty.
     pub classes: Vec<Vec<PortEntry>>,
     /// Single addresses, each with a class that includes the ranges which cover it.
     pub hosts: BTreeMap<IpAddr, u32>,
