@@ -7,6 +7,8 @@
 mod changes;
 #[path = "e2e_support/cluster.rs"]
 mod cluster;
+#[path = "e2e_support/connections.rs"]
+mod connections;
 #[path = "e2e_policies/directions.rs"]
 mod directions;
 #[path = "e2e_policies/exceptions.rs"]
@@ -17,13 +19,15 @@ mod peers;
 mod ports;
 #[path = "e2e_policies/services.rs"]
 mod services;
-#[path = "e2e_support/table.rs"]
+#[path = "e2e_support/shared.rs"]
+mod shared;
+#[path = "e2e_policies/table.rs"]
 mod table;
 
 use std::process::ExitCode;
-use std::sync::{Mutex, PoisonError};
 
 use anyhow::Result;
+use shared::Shared;
 use sidewall_host_tests::harness;
 use sidewall_host_tests::lab::Lab;
 
@@ -70,19 +74,14 @@ fn in_turn(rows: &[table::Row]) -> Result<()> {
     with_lab(|lab| table::hold(lab, rows))
 }
 
-/// Runs a case in the cluster that all share, alone. The sandbox takes it down in the end.
 fn with_lab(case: impl FnOnce(&Lab) -> Result<()>) -> Result<()> {
-    static LAB: Mutex<Option<Lab>> = Mutex::new(None);
-    let mut lab = LAB.lock().unwrap_or_else(PoisonError::into_inner);
-    let lab = match &mut *lab {
-        Some(lab) => lab,
-        none => {
-            let names = cluster::PODS.map(|pod| pod.name);
-            let config = cluster::cluster(&names)
+    static LAB: Shared = Shared::new();
+    LAB.with(
+        || {
+            cluster::cluster(&cluster::PODS.map(|pod| pod.name))
                 .manifest("ghosts.yaml", exceptions::GHOSTS)
-                .manifest("services.yaml", services::SERVICES);
-            none.insert(Lab::start(config)?)
-        }
-    };
-    case(lab)
+                .manifest("services.yaml", services::SERVICES)
+        },
+        case,
+    )
 }

@@ -223,10 +223,7 @@ impl Lab {
     ) -> Result<T, Error> {
         match lock(&self.distributor).as_ref() {
             Some(distributor) => work(distributor),
-            None => Err(Error::Distributor {
-                what: "is not running".to_owned(),
-                log: String::new(),
-            }),
+            None => Err(super::distributor::not_running()),
         }
     }
 }

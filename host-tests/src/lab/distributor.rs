@@ -4,10 +4,12 @@ use std::fmt;
 use std::fs::{self, File};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::{Child, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde::Deserialize;
 
 use super::{Error, PATIENCE};
@@ -86,6 +88,14 @@ impl fmt::Display for Problem {
             format!("{field}: ")
         };
         write!(f, "{object}: {field}{reason}; {consequence}")
+    }
+}
+
+/// There is none at the moment.
+pub(super) fn not_running() -> Error {
+    Error::Distributor {
+        what: "is not running".to_owned(),
+        log: String::new(),
     }
 }
 
@@ -174,6 +184,22 @@ impl Distributor {
     /// Its log so far, those of its predecessors included.
     pub(super) fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Asks it to end and waits for that.
+    pub(super) fn stop(mut self) -> Result<ExitStatus, Error> {
+        // A child's id fits, or it could not have been started.
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap_or_default());
+        let sent = kill(pid, Signal::SIGTERM);
+        sent.map_err(|errno| self.error(format!("cannot be asked to end: {errno}")))?;
+        let started = Instant::now();
+        loop {
+            match self.child.try_wait() {
+                Ok(Some(status)) => return Ok(status),
+                Ok(None) if started.elapsed() < PATIENCE => thread::sleep(Duration::from_millis(5)),
+                _ => return Err(self.error(format!("does not end within {PATIENCE:?}"))),
+            }
+        }
     }
 
     fn error(&self, what: String) -> Error {

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io::ErrorKind;
 use std::net::IpAddr;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -203,6 +205,8 @@ impl Hosts {
             .find(|address| address.is_ipv4())
             .or(pod.addresses.first());
         let address = address.ok_or_else(|| Error::Unknown(format!("address of pod {name}")))?;
+        let folder = sidecars.join(name.replace('/', "_"));
+        let filter = link(filter, &folder)?;
         let values = [
             ("SIDEWALL_HOST", control(address.is_ipv4()).to_string()),
             ("SIDEWALL_PORT", distributor::XDS_PORT.to_string()),
@@ -222,7 +226,7 @@ impl Hosts {
                 pod.name, pod.namespace
             ),
             workers: *workers,
-            folder: sidecars.join(name.replace('/', "_")),
+            folder,
         })
     }
 
@@ -350,6 +354,25 @@ impl Hosts {
 /// Pods that do not share their node's network.
 fn own_network(world: &World) -> impl Iterator<Item = (&String, &Pod)> {
     world.pods.iter().filter(|(_, pod)| !pod.host_network)
+}
+
+/// Makes the filter appear in a sidecar's folder. Each has a link of its own, so that a test can
+/// give one of them another file.
+fn link(filter: &Path, folder: &Path) -> Result<PathBuf, Error> {
+    let path = folder.join("sidewall_filter.wasm");
+    let made = fs::create_dir_all(folder).and_then(|()| match symlink(filter, &path) {
+        // The folder of a pod of that name that went before.
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        made => made,
+    });
+    match made {
+        Ok(()) => Ok(path),
+        Err(source) => Err(Error::File {
+            step: "linking the filter at",
+            path,
+            source,
+        }),
+    }
 }
 
 /// Runs `sidewall redirect` in a pod, as its init container would.

@@ -3,12 +3,13 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
 use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::distributor::Distributor;
+use super::distributor::{Distributor, not_running};
 use super::folder::Folder;
 use super::hosts::{Hosts, Kit};
 use super::{Error, Lab, LabConfig, PATIENCE, lock};
@@ -94,6 +95,23 @@ impl Lab {
         Ok(started.elapsed())
     }
 
+    /// The folder that the distributor watches, for what the above does not offer.
+    /// [`Self::follow_manifests`] makes the network follow.
+    #[must_use]
+    pub fn manifests(&self) -> PathBuf {
+        lock(&self.folder).path().to_owned()
+    }
+
+    /// Makes the network follow changes that were made in [`Self::manifests`]. Sidecars are not
+    /// waited for.
+    ///
+    /// # Errors
+    ///
+    /// When the folder cannot be read or the network cannot follow.
+    pub fn follow_manifests(&self) -> Result<(), Error> {
+        self.change(|_| Ok(()))
+    }
+
     fn change(&self, change: impl FnOnce(&Folder) -> Result<(), Error>) -> Result<(), Error> {
         let mut folder = lock(&self.folder);
         change(&folder)?;
@@ -173,6 +191,16 @@ impl Lab {
         Ok(())
     }
 
+    /// Asks the distributor to end (SIGTERM) and waits for it. How it ended.
+    ///
+    /// # Errors
+    ///
+    /// When it does not run, or does not end in time, with the end of its log.
+    pub fn stop_distributor(&self) -> Result<ExitStatus, Error> {
+        let distributor = lock(&self.distributor).take();
+        distributor.ok_or_else(not_running)?.stop()
+    }
+
     /// Ends the distributor without notice.
     pub fn kill_distributor(&self) {
         *lock(&self.distributor) = None;
@@ -210,7 +238,7 @@ impl Lab {
 }
 
 /// A folder that vanishes with the lab, open to Envoy's user.
-fn directory() -> Result<(tempfile::TempDir, std::path::PathBuf), Error> {
+fn directory() -> Result<(tempfile::TempDir, PathBuf), Error> {
     let scratch = sandbox::scratch();
     let file = |step, path: &Path| {
         let path = path.to_owned();

@@ -3,23 +3,17 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use sidewall_host_tests::lab::{Family, Lab, Probe, failures};
+use sidewall_host_tests::lab::{Family, Lab, Probe};
 
 use crate::cluster::{NAMESPACE_Y, Pod, WEB, named, policy};
-use crate::table::{self, probes};
+use crate::connections::{FILE, expect};
 
 /// How long a cut may take to reach the client, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Holds the lab to connections, written as in tables.
-fn expect(lab: &Lab, allow: &[&str], deny: &[&str], when: &str) -> Result<()> {
-    use sidewall_host_tests::lab::Expect::{Allow, Deny};
-    let mut wanted = probes(allow, Allow)?;
-    wanted.extend(probes(deny, Deny)?);
-    let results = lab.probe(&wanted)?;
-    let unmet: Vec<_> = failures(&results).map(ToString::to_string).collect();
-    ensure!(unmet.is_empty(), "{when}:\n{}", unmet.join("\n"));
-    Ok(())
+/// The same pod with other labels.
+fn labelled(pod: Pod, labels: &'static str) -> Pod {
+    Pod { labels, ..pod }
 }
 
 fn change(lab: &Lab, pod: Pod) -> Result<()> {
@@ -34,15 +28,15 @@ pub fn labels(lab: &Lab) -> Result<()> {
         "x/p",
         "podSelector: {matchLabels: {app: a}}, ingress: [{from: [{podSelector: {matchLabels: {role: client}}}]}]",
     );
-    lab.apply(table::FILE, &clients)?;
+    lab.apply(FILE, &clients)?;
     expect(lab, &["x/b -> x/a:80"], &["x/c -> x/a:80"], "at first")?;
     let mut held = lab.hold(&Probe::new("x/b", "x/a", 80)?.over(Family::IPv6))?;
 
-    change(lab, c.labelled("app: c, role: client"))?;
+    change(lab, labelled(c, "app: c, role: client"))?;
     expect(lab, &["x/b x/c -> x/a:80"], &[], "c became a client")?;
     ensure!(held.exchange(PATIENCE).is_ok(), "b was cut for c's label");
 
-    change(lab, b.labelled("app: b"))?;
+    change(lab, labelled(b, "app: b"))?;
     expect(
         lab,
         &["x/c -> x/a:80"],
@@ -54,14 +48,14 @@ pub fn labels(lab: &Lab) -> Result<()> {
         "b is no client any more, and still connected"
     );
 
-    change(lab, a.labelled("app: other"))?;
+    change(lab, labelled(a, "app: other"))?;
     expect(
         lab,
         &["x/b x/c y/a -> x/a:80"],
         &[],
         "a is not selected any more",
     )?;
-    change(lab, b.labelled("app: a"))?;
+    change(lab, labelled(b, "app: a"))?;
     expect(
         lab,
         &["x/c -> x/b:80"],
@@ -85,7 +79,7 @@ pub fn namespace_labels(lab: &Lab) -> Result<()> {
         "x/p",
         "podSelector: {matchLabels: {app: a}}, ingress: [{from: [{namespaceSelector: {matchLabels: {team: blue}}}]}]",
     );
-    lab.apply(table::FILE, &blue)?;
+    lab.apply(FILE, &blue)?;
     expect(lab, &["y/a y/b -> x/a:80"], &["x/b -> x/a:80"], "at first")?;
     let mut held = lab.hold(&Probe::new("y/a", "x/a", 80)?)?;
     lab.apply("namespace-y.yaml", &NAMESPACE_Y.replace("blue", "green"))?;
@@ -121,7 +115,7 @@ pub fn addresses(lab: &Lab) -> Result<()> {
         labels: "app: second",
         ..first
     };
-    lab.apply(table::FILE, &clients)?;
+    lab.apply(FILE, &clients)?;
     change(lab, first)?;
     expect(lab, &["x/first -> x/a:80"], &[], "a client")?;
     lab.remove_manifest(&first.file())?;

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use sidewall_host_tests::lab::{Family, Lab, Probe};
 
 use crate::cluster::{NAMESPACE_Y, cluster, policy};
+use crate::connections::{FILE, NONE};
 use crate::table::{self, Row};
 
 /// `x/host` is on the network of node-2. `x/done` has ended; the address it had is `x/c`'s by now.
@@ -95,10 +96,10 @@ pub fn audit(lab: &Lab) -> Result<()> {
     let enforced = policy("x/p", deny);
     let audited = enforced.replace("metadata: {", &format!("metadata: {{{AUDIT}, "));
     let to_a = Probe::new("x/c", "x/a", 80)?.over(Family::IPv4);
-    lab.apply(table::FILE, table::NONE)?;
+    lab.apply(FILE, NONE)?;
     let mut held = lab.hold(&to_a)?;
 
-    lab.apply(table::FILE, &audited)?;
+    lab.apply(FILE, &audited)?;
     let known = lab.decisions("x/a")?.len();
     let counted = audits(lab, "x/a")?;
     ensure!(lab.reaches("x/c", "x/a", 80)?, "an audited policy denies");
@@ -122,14 +123,14 @@ pub fn audit(lab: &Lab) -> Result<()> {
     );
 
     // The same policy in earnest.
-    lab.apply(table::FILE, &enforced)?;
+    lab.apply(FILE, &enforced)?;
     ensure!(!lab.reaches("x/c", "x/a", 80)?, "the policy means nothing");
 
     // A namespace in audit mode: its policies are audited, those of others are not.
     let both = format!("{enforced}---\n{}", policy("y/q", deny));
     let namespace = NAMESPACE_Y.replace("metadata: {", &format!("metadata: {{{AUDIT}, "));
     lab.write_manifest("namespace-y.yaml", &namespace)?;
-    lab.apply(table::FILE, &both)?;
+    lab.apply(FILE, &both)?;
     let known = lab.decisions("y/a")?.len();
     ensure!(
         lab.reaches("x/c", "y/a", 80)?,

@@ -94,11 +94,6 @@ pub const NAMESPACE_Y: &str =
     "{apiVersion: v1, kind: Namespace, metadata: {name: y, labels: {team: blue}}}\n";
 
 impl Pod {
-    /// The same with other labels.
-    pub fn labelled(self, labels: &'static str) -> Self {
-        Self { labels, ..self }
-    }
-
     /// The object.
     pub fn manifest(&self) -> String {
         let Self {
