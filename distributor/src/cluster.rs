@@ -17,6 +17,6 @@ mod report;
 mod yaml;
 
 pub use event::{
-    Batch, Endpoint, EndpointPort, EndpointSlice, Event, Kind, Object, ObjectRef, Origin, Pod,
-    Service, ServicePort, Target,
+    Batch, EndpointPort, EndpointSlice, Event, Kind, Object, ObjectRef, Origin, Service,
+    ServicePort, Target,
 };

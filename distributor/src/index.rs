@@ -32,11 +32,11 @@ use std::sync::Arc;
 
 use sidewall_policy::compile::{Options, PodSource, ServiceTable};
 use sidewall_policy::model::{
-    self, Cluster, Namespace, NamespacedName, NetworkPolicy, Node, PodPeer,
+    self, Cluster, Namespace, NamespacedName, NetworkPolicy, Node, Pod, PodPeer,
 };
 use sidewall_policy::snapshot::{Bundle, SubjectEntry};
 
-use crate::cluster::{EndpointSlice, Event, Kind, Object, ObjectRef, Pod, Service};
+use crate::cluster::{EndpointSlice, Event, Kind, Object, ObjectRef, Service};
 use groups::Groups;
 use namespaces::Namespaces;
 use nodes::Nodes;
@@ -115,7 +115,7 @@ impl Index {
             pods: self
                 .pods
                 .iter()
-                .map(|pod| (pod.pod.id.clone(), pod.pod.clone()))
+                .map(|pod| (pod.id.clone(), pod.clone()))
                 .collect(),
             policies: self.policies.all().clone(),
             services: self
@@ -137,7 +137,7 @@ impl Index {
                 let name = Arc::clone(&node.name);
                 self.set_node(&name, Some(node));
             }
-            Event::Apply(Object::Pod(pod)) => self.set_pod(&pod.pod.id.clone(), Some(pod)),
+            Event::Apply(Object::Pod(pod)) => self.set_pod(&pod.id.clone(), Some(pod)),
             Event::Apply(Object::Service(service)) => {
                 self.set_service(&service.id.clone(), Some(service));
             }
@@ -173,7 +173,7 @@ impl Index {
         }
         if changed.mode {
             let pods = self.pods.in_namespace(name);
-            let pods = pods.map(|pod| pod.pod.id.clone());
+            let pods = pods.map(|pod| pod.id.clone());
             self.dirty.groups_of.extend(pods);
         }
     }
@@ -193,13 +193,13 @@ impl Index {
         }
         let differs = |part: fn(&Pod) -> Part<'_>| old.map(part) != new.map(part);
 
-        if differs(|pod| Part::Node(pod.pod.node.as_deref())) {
+        if differs(|pod| Part::Node(pod.node.as_deref())) {
             self.nodes.move_pod(id, old, new);
             self.dirty.subjects.insert(id.clone());
         }
-        let moved = differs(|pod| Part::Addresses(pod.pod.is_selectable(), &pod.pod.ips));
-        let renamed = differs(|pod| Part::Ports(&pod.pod.ports));
-        let relabelled = differs(|pod| Part::Labels(pod.pod.is_selectable(), &pod.pod.labels));
+        let moved = differs(|pod| Part::Addresses(pod.is_selectable(), &pod.ips));
+        let renamed = differs(|pod| Part::Ports(&pod.ports));
+        let relabelled = differs(|pod| Part::Labels(pod.is_selectable(), &pod.labels));
         if moved {
             self.dirty.subjects.insert(id.clone());
         }
@@ -208,9 +208,8 @@ impl Index {
         }
         if relabelled || moved || renamed {
             let dirty = &mut self.dirty.policies;
-            self.selectors
-                .set_pod(id, new.map(|pod| &pod.pod), moved || renamed, dirty);
-            let named = |pod: Option<&Pod>| pod.is_some_and(|pod| !pod.pod.ports.is_empty());
+            self.selectors.set_pod(id, new, moved || renamed, dirty);
+            let named = |pod: Option<&Pod>| pod.is_some_and(|pod| !pod.ports.is_empty());
             if named(old) || named(new) {
                 self.dirty
                     .policies
@@ -270,7 +269,7 @@ impl Index {
     pub fn take_changes(&mut self) -> Vec<(NamespacedName, Change)> {
         let mut dirty = std::mem::take(&mut self.dirty);
         for id in &dirty.groups_of {
-            let pod = self.pods.get(id).map(|pod| &pod.pod);
+            let pod = self.pods.get(id);
             let pod = pod.filter(|pod| pod.is_selectable());
             let key = pod.map(|pod| {
                 let namespace = self.namespaces.get(&id.namespace);
@@ -313,7 +312,7 @@ impl Index {
 
     /// A pod's snapshot; `None` for one that policies do not select, or without an address.
     fn encode(&self, id: &NamespacedName, services: &Arc<ServiceTable>) -> Option<Vec<u8>> {
-        let pod = &self.pods.get(id)?.pod;
+        let pod = self.pods.get(id)?;
         let group = self.groups.of(id)?;
         let ips: Vec<IpAddr> = pod
             .ips
@@ -351,22 +350,21 @@ struct View<'a> {
 }
 
 impl PodSource for View<'_> {
-    fn visit_matching(&self, namespace: &str, peer: &PodPeer, visit: &mut dyn FnMut(&model::Pod)) {
+    fn visit_matching(&self, namespace: &str, peer: &PodPeer, visit: &mut dyn FnMut(&Pod)) {
         self.selectors
             .members(namespace, peer)
             .filter_map(|id| self.pods.get(id))
-            .for_each(|pod| visit(&pod.pod));
+            .for_each(visit);
     }
 
-    fn visit_all(&self, visit: &mut dyn FnMut(&model::Pod)) {
+    fn visit_all(&self, visit: &mut dyn FnMut(&Pod)) {
         self.pods
             .iter()
-            .map(|pod| &pod.pod)
             .filter(|pod| pod.is_selectable())
             .for_each(visit);
     }
 
-    fn owns(&self, pod: &model::Pod, ip: IpAddr) -> bool {
+    fn owns(&self, pod: &Pod, ip: IpAddr) -> bool {
         self.pods.owner(ip) == Some(&pod.id)
     }
 }

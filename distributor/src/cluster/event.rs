@@ -152,7 +152,7 @@ pub enum Object {
     /// A Node.
     Node(Node),
     /// A Pod.
-    Pod(Pod),
+    Pod(model::Pod),
     /// A Service.
     Service(Service),
     /// An EndpointSlice.
@@ -167,23 +167,12 @@ impl Object {
         match self {
             Self::Namespace(ns) => ObjectRef::cluster_scoped(Kind::Namespace, Arc::clone(&ns.name)),
             Self::Node(node) => ObjectRef::cluster_scoped(Kind::Node, Arc::clone(&node.name)),
-            Self::Pod(pod) => ObjectRef::new(Kind::Pod, pod.pod.id.clone()),
+            Self::Pod(pod) => ObjectRef::new(Kind::Pod, pod.id.clone()),
             Self::Service(service) => ObjectRef::new(Kind::Service, service.id.clone()),
             Self::EndpointSlice(slice) => ObjectRef::new(Kind::EndpointSlice, slice.id.clone()),
             Self::NetworkPolicy(policy) => ObjectRef::new(Kind::NetworkPolicy, policy.id.clone()),
         }
     }
-}
-
-/// A Pod: what policies see of it, and what Services do.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pod {
-    /// What policies see.
-    pub pod: model::Pod,
-    /// Its Ready condition holds, or it has none.
-    pub ready: bool,
-    /// It is being deleted: Services send it connections only when they have nobody else.
-    pub terminating: bool,
 }
 
 /// A Service before its backends are known.
@@ -199,8 +188,6 @@ pub struct Service {
     pub selector: Option<Selector>,
     /// Its ports.
     pub ports: Vec<ServicePort>,
-    /// Pods receive connections before they are ready.
-    pub publish_not_ready: bool,
 }
 
 /// One port of a Service.
@@ -236,8 +223,8 @@ pub struct EndpointSlice {
     pub service: Option<Arc<str>>,
     /// Ports of every endpoint.
     pub ports: Vec<EndpointPort>,
-    /// The endpoints.
-    pub endpoints: Vec<Endpoint>,
+    /// The endpoints' addresses, ready or not.
+    pub addresses: Vec<IpAddr>,
 }
 
 /// One port of an EndpointSlice.
@@ -249,15 +236,4 @@ pub struct EndpointPort {
     pub protocol: Protocol,
     /// The port number.
     pub port: u16,
-}
-
-/// One endpoint of an EndpointSlice.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Endpoint {
-    /// Its addresses, all of one family.
-    pub addresses: Vec<IpAddr>,
-    /// It takes connections.
-    pub ready: bool,
-    /// It takes connections when no endpoint is ready: ready but for being deleted.
-    pub serving: bool,
 }

@@ -4,9 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use sidewall_policy::model::{NamespacedName, Node};
-
-use crate::cluster::Pod;
+use sidewall_policy::model::{NamespacedName, Node, Pod};
 
 /// Nodes by name.
 #[derive(Debug, Default)]
@@ -29,7 +27,7 @@ impl Nodes {
 
     /// Notes that a pod is on another node now.
     pub(super) fn move_pod(&mut self, id: &NamespacedName, old: Option<&Pod>, new: Option<&Pod>) {
-        if let Some(node) = old.and_then(|pod| pod.pod.node.as_ref())
+        if let Some(node) = old.and_then(|pod| pod.node.as_ref())
             && let Some(pods) = self.pods.get_mut(node)
         {
             pods.remove(id);
@@ -37,7 +35,7 @@ impl Nodes {
                 self.pods.remove(node);
             }
         }
-        if let Some(node) = new.and_then(|pod| pod.pod.node.as_ref()) {
+        if let Some(node) = new.and_then(|pod| pod.node.as_ref()) {
             let pods = self.pods.entry(Arc::clone(node)).or_default();
             pods.insert(id.clone());
         }

@@ -4,10 +4,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use sidewall_policy::model::{self, NamespacedName, Selector, Test};
+use sidewall_policy::model::{NamespacedName, Pod, Selector, Test};
 
 use super::in_namespace;
-use crate::cluster::Pod;
 
 /// All pods.
 #[derive(Debug, Default)]
@@ -43,7 +42,7 @@ impl Pods {
         };
         let new = self.by_name.get(id);
         let selectable = |pod: Option<&Pod>| {
-            let pod = &pod?.pod;
+            let pod = pod?;
             pod.is_selectable().then(|| pod.clone())
         };
         let (before, after) = (selectable(old.as_ref()), selectable(new));
@@ -52,7 +51,7 @@ impl Pods {
         Replaced { old, owners }
     }
 
-    fn relabel(&mut self, id: &NamespacedName, old: Option<&model::Pod>, new: Option<&model::Pod>) {
+    fn relabel(&mut self, id: &NamespacedName, old: Option<&Pod>, new: Option<&Pod>) {
         if old.map(|pod| &pod.labels) == new.map(|pod| &pod.labels) {
             return;
         }
@@ -75,10 +74,10 @@ impl Pods {
     fn reassign(
         &mut self,
         id: &NamespacedName,
-        old: Option<&model::Pod>,
-        new: Option<&model::Pod>,
+        old: Option<&Pod>,
+        new: Option<&Pod>,
     ) -> BTreeSet<NamespacedName> {
-        let ips = |pod: Option<&model::Pod>| pod.map_or(&[][..], |pod| &pod.ips).to_vec();
+        let ips = |pod: Option<&Pod>| pod.map_or(&[][..], |pod| &pod.ips).to_vec();
         let (before, after) = (ips(old), ips(new));
         let mut affected = BTreeSet::new();
         let touched: BTreeSet<IpAddr> = before.iter().chain(&after).copied().collect();
@@ -96,8 +95,8 @@ impl Pods {
             let strongest = claimants
                 .iter()
                 .filter_map(|claimant| self.by_name.get(claimant))
-                .max_by(|a, b| a.pod.claim().cmp(&b.pod.claim()))
-                .map(|pod| pod.pod.id.clone());
+                .max_by(|a, b| a.claim().cmp(&b.claim()))
+                .map(|pod| pod.id.clone());
             if owner != strongest {
                 affected.extend(owner);
                 affected.extend(strongest.clone());
@@ -136,11 +135,11 @@ impl Pods {
         &'a self,
         namespace: &'a str,
         selector: &'a Selector,
-    ) -> Box<dyn Iterator<Item = &'a model::Pod> + 'a> {
-        let matches = |pod: &&model::Pod| pod.is_selectable() && selector.matches(&pod.labels);
+    ) -> Box<dyn Iterator<Item = &'a Pod> + 'a> {
+        let matches = |pod: &&Pod| pod.is_selectable() && selector.matches(&pod.labels);
         match self.candidates(selector) {
             None => {
-                let pods = self.in_namespace(namespace).map(|pod| &pod.pod);
+                let pods = self.in_namespace(namespace);
                 Box::new(pods.filter(matches))
             }
             Some(lists) => {
@@ -150,8 +149,7 @@ impl Pods {
                         pods.range(NamespacedName::new(namespace, "")..)
                             .take_while(move |id| id.namespace.as_ref() == namespace)
                     })
-                    .filter_map(|id| self.by_name.get(id))
-                    .map(|pod| &pod.pod);
+                    .filter_map(|id| self.by_name.get(id));
                 Box::new(pods.filter(matches))
             }
         }

@@ -1,15 +1,14 @@
 //! Services and the backends behind them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use sidewall_policy::compile::ServiceTable;
-use sidewall_policy::model::{self, Backend, NamespacedName, Phase};
+use sidewall_policy::model::{self, Backend, NamespacedName, Phase, Pod};
 
 use super::in_namespace;
 use super::pods::Pods;
-use crate::cluster::{EndpointSlice, Pod, Service, ServicePort, Target};
+use crate::cluster::{EndpointPort, EndpointSlice, Service, ServicePort, Target};
 
 /// Services, EndpointSlices, and what they come to.
 #[derive(Debug, Default)]
@@ -81,7 +80,7 @@ impl Services {
         in_namespace(&self.services, namespace)
             .filter(|(_, service)| {
                 let selector = service.selector.as_ref();
-                let selects = |pod: &&Pod| selector.is_some_and(|it| it.matches(&pod.pod.labels));
+                let selects = |pod: &&Pod| selector.is_some_and(|it| it.matches(&pod.labels));
                 pods.iter().flatten().any(selects)
             })
             .map(|(id, _)| id.clone())
@@ -150,21 +149,17 @@ fn of_slices<'a>(
     port: &ServicePort,
     slices: impl Iterator<Item = &'a EndpointSlice>,
 ) -> Vec<Backend> {
-    let mut choice = Choice::default();
-    for slice in slices {
-        let ports = slice.ports.iter();
-        for number in ports.filter(|it| it.name == port.name && it.protocol == port.protocol) {
-            for endpoint in &slice.endpoints {
-                choice.add(
-                    endpoint.ready,
-                    endpoint.serving,
-                    &endpoint.addresses,
-                    number.port,
-                );
-            }
-        }
-    }
-    choice.made()
+    let backends = slices.flat_map(|slice| {
+        let leads_here = |it: &&EndpointPort| it.name == port.name && it.protocol == port.protocol;
+        slice.ports.iter().filter(leads_here).flat_map(|number| {
+            let port = number.port;
+            slice
+                .addresses
+                .iter()
+                .map(move |ip| Backend { ip: *ip, port })
+        })
+    });
+    in_order(backends)
 }
 
 fn of_pods<'a>(
@@ -172,53 +167,28 @@ fn of_pods<'a>(
     port: &ServicePort,
     pods: impl Iterator<Item = &'a Pod>,
 ) -> Vec<Backend> {
-    let mut choice = Choice::default();
     let Some(selector) = &service.selector else {
         return Vec::new();
     };
-    for pod in pods {
-        if pod.pod.phase == Phase::Terminal || !selector.matches(&pod.pod.labels) {
-            continue;
-        }
-        let number = match &port.target {
-            Target::Number(number) => Some(*number),
-            Target::Name(name) => pod.pod.resolve_port(name, port.protocol).next(),
+    let selected = pods.filter(|pod| pod.phase != Phase::Terminal && selector.matches(&pod.labels));
+    let backends = selected.flat_map(|pod| {
+        let numbers: Vec<u16> = match &port.target {
+            Target::Number(number) => vec![*number],
+            // The first container's is meant, but which one is first is not known here: all must
+            // be allowed.
+            Target::Name(name) => pod.resolve_port(name, port.protocol).collect(),
         };
-        if let Some(number) = number {
-            let serving = pod.ready || service.publish_not_ready;
-            let ready = (pod.ready && !pod.terminating) || service.publish_not_ready;
-            choice.add(ready, serving, &pod.pod.ips, number);
-        }
-    }
-    choice.made()
+        numbers
+            .into_iter()
+            .flat_map(|port| pod.ips.iter().map(move |ip| Backend { ip: *ip, port }))
+    });
+    in_order(backends)
 }
 
-/// Ready backends, or without any of those the ones that still serve while they are being deleted:
-/// that is how kube-proxy chooses.
-#[derive(Default)]
-struct Choice {
-    ready: Vec<Backend>,
-    serving: Vec<Backend>,
-}
-
-impl Choice {
-    fn add(&mut self, ready: bool, serving: bool, ips: &[IpAddr], port: u16) {
-        let list = match (ready, serving) {
-            (true, _) => &mut self.ready,
-            (false, true) => &mut self.serving,
-            (false, false) => return,
-        };
-        list.extend(ips.iter().map(|ip| Backend { ip: *ip, port }));
-    }
-
-    fn made(self) -> Vec<Backend> {
-        let mut made = if self.ready.is_empty() {
-            self.serving
-        } else {
-            self.ready
-        };
-        made.sort_unstable();
-        made.dedup();
-        made
-    }
+/// Sorted and without repetition, so that equal state compiles to equal bytes.
+fn in_order(backends: impl Iterator<Item = Backend>) -> Vec<Backend> {
+    let mut backends: Vec<Backend> = backends.collect();
+    backends.sort_unstable();
+    backends.dedup();
+    backends
 }

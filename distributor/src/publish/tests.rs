@@ -7,7 +7,7 @@ use bytes::Bytes;
 use sidewall_policy::admit::admit;
 use sidewall_policy::compile::Options;
 use sidewall_policy::eval::{Flow, Verdict};
-use sidewall_policy::model::{self, NamespacedName, Phase};
+use sidewall_policy::model::{NamespacedName, Phase, Pod};
 use sidewall_policy::snapshot::{Revision, Snapshot};
 use sidewall_policy::spec;
 use tokio::sync::{mpsc, watch};
@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::board::Board;
 use super::{Publisher, start};
-use crate::cluster::{Batch, Event, Kind, Object, ObjectRef, Origin, Pod};
+use crate::cluster::{Batch, Event, Kind, Object, ObjectRef, Origin};
 use crate::problem::Problem;
 use crate::snapshots::{Published, SnapshotSource};
 
@@ -28,21 +28,17 @@ fn name(pod: &str) -> NamespacedName {
 
 fn pod(pod: &str, address: Option<&str>) -> Event {
     Event::Apply(Object::Pod(Pod {
-        pod: model::Pod {
-            id: name(pod),
-            labels: [("app", pod)].into_iter().collect(),
-            node: None,
-            ips: address
-                .iter()
-                .map(|ip| ip.parse().expect("an address"))
-                .collect(),
-            host_network: false,
-            phase: Phase::Running,
-            created: 0,
-            ports: Vec::new(),
-        },
-        ready: true,
-        terminating: false,
+        id: name(pod),
+        labels: [("app", pod)].into_iter().collect(),
+        node: None,
+        ips: address
+            .iter()
+            .map(|ip| ip.parse().expect("an address"))
+            .collect(),
+        host_network: false,
+        phase: Phase::Running,
+        created: 0,
+        ports: Vec::new(),
     }))
 }
 

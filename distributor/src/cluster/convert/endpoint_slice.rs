@@ -1,11 +1,13 @@
 //! EndpointSlices.
 
+use std::net::IpAddr;
+
 use k8s_openapi::api::discovery::v1 as k8s;
 use sidewall_policy::model::NamespacedName;
 
 use super::addresses::addresses;
 use super::{port, protocol};
-use crate::cluster::event::{Endpoint, EndpointPort, EndpointSlice};
+use crate::cluster::event::{EndpointPort, EndpointSlice};
 use crate::cluster::report::Report;
 
 /// Names the Service that a slice belongs to.
@@ -24,7 +26,7 @@ pub(in crate::cluster) fn endpoint_slice(
         id,
         service: service.map(|name| name.as_str().into()),
         ports: ports(object, report),
-        endpoints: match object.address_type.as_str() {
+        addresses: match object.address_type.as_str() {
             "FQDN" => Vec::new(),
             _ => endpoints(object, report),
         },
@@ -49,20 +51,13 @@ fn ports(object: &k8s::EndpointSlice, report: &mut Report) -> Vec<EndpointPort> 
     ports
 }
 
-fn endpoints(object: &k8s::EndpointSlice, report: &mut Report) -> Vec<Endpoint> {
+/// The addresses of all endpoints, ready or not: any of them may be chosen at some moment of a
+/// connection's life, and a connection must not end because a probe failed.
+fn endpoints(object: &k8s::EndpointSlice, report: &mut Report) -> Vec<IpAddr> {
     let endpoints = object.endpoints.iter().flatten().enumerate();
-    endpoints
-        .map(|(i, each)| {
-            let given = each.addresses.iter().enumerate();
-            let given =
-                given.map(|(j, ip)| (format!("endpoints[{i}].addresses[{j}]"), ip.as_str()));
-            let conditions = each.conditions.as_ref();
-            let ready = conditions.and_then(|c| c.ready).unwrap_or(true);
-            Endpoint {
-                addresses: addresses(given, "the Service has no such backend", report),
-                ready,
-                serving: conditions.and_then(|c| c.serving).unwrap_or(ready),
-            }
-        })
-        .collect()
+    let given = endpoints.flat_map(|(i, each)| {
+        let given = each.addresses.iter().enumerate();
+        given.map(move |(j, ip)| (format!("endpoints[{i}].addresses[{j}]"), ip.as_str()))
+    });
+    addresses(given, "the Service has no such backend", report)
 }

@@ -1,11 +1,10 @@
 //! Pods.
 
 use k8s_openapi::api::core::v1 as k8s;
-use sidewall_policy::model::{self, NamespacedName, Phase, PodPort};
+use sidewall_policy::model::{NamespacedName, Phase, Pod, PodPort};
 
 use super::addresses::addresses;
 use super::{labels, port, protocol};
-use crate::cluster::event::Pod;
 use crate::cluster::report::Report;
 
 /// Reads a Pod.
@@ -18,27 +17,18 @@ pub(in crate::cluster) fn pod(id: NamespacedName, object: &k8s::Pod, report: &mu
         .creation_timestamp
         .as_ref()
         .map_or(0, |time| time.0.as_second());
-    let ready = status
-        .iter()
-        .flat_map(|status| status.conditions.iter().flatten())
-        .find(|condition| condition.type_ == "Ready")
-        .is_none_or(|condition| condition.status == "True");
     Pod {
-        pod: model::Pod {
-            id,
-            labels: labels(&object.metadata),
-            node: spec
-                .and_then(|spec| spec.node_name.as_deref())
-                .filter(|name| !name.is_empty())
-                .map(Into::into),
-            ips: status.map_or_else(Vec::new, |status| ips(status, report)),
-            host_network: spec.is_some_and(|spec| spec.host_network == Some(true)),
-            phase,
-            created,
-            ports: spec.map_or_else(Vec::new, |spec| ports(spec, report)),
-        },
-        ready,
-        terminating: object.metadata.deletion_timestamp.is_some(),
+        id,
+        labels: labels(&object.metadata),
+        node: spec
+            .and_then(|spec| spec.node_name.as_deref())
+            .filter(|name| !name.is_empty())
+            .map(Into::into),
+        ips: status.map_or_else(Vec::new, |status| ips(status, report)),
+        host_network: spec.is_some_and(|spec| spec.host_network == Some(true)),
+        phase,
+        created,
+        ports: spec.map_or_else(Vec::new, |spec| ports(spec, report)),
     }
 }
 

@@ -26,7 +26,6 @@ pub(in crate::cluster) fn service(
         external_ips: Vec::new(),
         selector: None,
         ports: Vec::new(),
-        publish_not_ready: false,
     };
     let Some(spec) = &object.spec else {
         return service;
@@ -35,7 +34,6 @@ pub(in crate::cluster) fn service(
         return service;
     }
     service.selector = selector(spec);
-    service.publish_not_ready = spec.publish_not_ready_addresses == Some(true);
     if is_headless(spec) {
         return service;
     }

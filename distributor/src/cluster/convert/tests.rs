@@ -2,10 +2,10 @@
 
 use std::net::IpAddr;
 
-use sidewall_policy::model::{Mode, Phase, Protocol};
+use sidewall_policy::model::{Mode, Phase, Pod, Protocol};
 
 use crate::cluster::decode::{self, Loaded};
-use crate::cluster::event::{Object, Pod, Service, Target};
+use crate::cluster::event::{Object, Service, Target};
 
 fn load(text: &str) -> (Object, Vec<String>) {
     let Loaded {
@@ -40,14 +40,7 @@ fn ips(texts: &[&str]) -> Vec<IpAddr> {
 
 #[test]
 fn a_running_pod() {
-    let (
-        Pod {
-            pod,
-            ready,
-            terminating,
-        },
-        problems,
-    ) = pod(
+    let (pod, problems) = pod(
         "metadata: {name: a, namespace: x, labels: {app: web}, creationTimestamp: '2024-01-01T00:00:00Z'}\n\
          spec:\n  nodeName: n1\n  \
            initContainers:\n  \
@@ -58,7 +51,6 @@ fn a_running_pod() {
          status:\n  phase: Running\n  podIP: 10.0.0.9\n  podIPs: [{ip: 10.0.0.1}, {ip: 'fd00::1'}, {ip: '::ffff:10.0.0.2'}]\n",
     );
     assert_eq!(problems, [""; 0]);
-    assert_eq!((ready, terminating), (true, false));
     assert_eq!(pod.id.to_string(), "x/a");
     assert_eq!(pod.labels.get("app"), Some("web"));
     assert_eq!(pod.node.as_deref(), Some("n1"));
@@ -85,23 +77,8 @@ fn a_pod_as_old_api_servers_show_it() {
     let (pod, _) = pod(
         "metadata: {name: a}\nspec: {hostNetwork: true}\nstatus: {podIP: 10.0.0.1, phase: Failed}\n",
     );
-    assert_eq!(pod.pod.ips, ips(&["10.0.0.1"]));
-    assert_eq!(
-        (pod.pod.host_network, pod.pod.phase),
-        (true, Phase::Terminal)
-    );
-}
-
-#[test]
-fn readiness_and_deletion() {
-    let (unready, _) =
-        pod("metadata: {name: a}\nstatus: {conditions: [{type: Ready, status: 'False'}]}\n");
-    assert!(!unready.ready);
-    let (ready, _) =
-        pod("metadata: {name: a}\nstatus: {conditions: [{type: Ready, status: 'True'}]}\n");
-    assert!(ready.ready);
-    let (terminating, _) = pod("metadata: {name: a, deletionTimestamp: '2024-01-01T00:00:00Z'}\n");
-    assert!(terminating.ready && terminating.terminating);
+    assert_eq!(pod.ips, ips(&["10.0.0.1"]));
+    assert_eq!((pod.host_network, pod.phase), (true, Phase::Terminal));
 }
 
 #[test]
@@ -119,7 +96,7 @@ fn bad_parts_of_a_pod_are_left_out() {
         ],
     );
     assert_eq!(
-        (pod.pod.phase, pod.pod.ips, pod.pod.ports.len()),
+        (pod.phase, pod.ips, pod.ports.len()),
         (Phase::Unknown, ips(&["10.0.0.1"]), 1)
     );
 }
@@ -229,12 +206,7 @@ fn an_endpoint_slice() {
     assert_eq!(problems, [""; 0]);
     assert_eq!(slice.service.as_deref(), Some("s"));
     assert_eq!(slice.ports.len(), 1);
-    let conditions: Vec<_> = slice
-        .endpoints
-        .iter()
-        .map(|e| (e.ready, e.serving))
-        .collect();
-    assert_eq!(conditions, [(true, true), (false, true), (false, false)]);
+    assert_eq!(slice.addresses, ips(&["10.0.0.1", "10.0.0.2", "10.0.0.3"]));
 }
 
 #[test]
@@ -244,5 +216,5 @@ fn an_endpoint_slice_of_names_has_no_endpoints() {
          addressType: FQDN\nendpoints: [{addresses: [example.org]}]\n",
     );
     assert_eq!(problems, [""; 0]);
-    assert!(matches!(object, Object::EndpointSlice(slice) if slice.endpoints.is_empty()));
+    assert!(matches!(object, Object::EndpointSlice(slice) if slice.addresses.is_empty()));
 }

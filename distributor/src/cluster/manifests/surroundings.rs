@@ -26,8 +26,8 @@ pub(super) fn complete(objects: &mut BTreeMap<ObjectRef, Object>) -> Vec<Problem
     let mut nodes: BTreeSet<&Arc<str>> = BTreeSet::new();
     for object in objects.values() {
         if let Object::Pod(pod) = object {
-            namespaces.insert(&pod.pod.id.namespace);
-            nodes.extend(&pod.pod.node);
+            namespaces.insert(&pod.id.namespace);
+            nodes.extend(&pod.node);
         }
     }
     let missing = |kind: Kind, name: &Arc<str>, consequence: &str| {

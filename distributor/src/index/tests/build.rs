@@ -4,14 +4,12 @@ use std::net::IpAddr;
 
 use sidewall_policy::admit::admit;
 use sidewall_policy::model::{
-    self, Labels, Mode, Namespace, NamespacedName, Node, Phase, PodPort, Protocol, Requirement,
+    Labels, Mode, Namespace, NamespacedName, Node, Phase, Pod, PodPort, Protocol, Requirement,
     Selector, Test,
 };
 use sidewall_policy::spec;
 
-use crate::cluster::{
-    Endpoint, EndpointPort, EndpointSlice, Event, Object, Pod, Service, ServicePort, Target,
-};
+use crate::cluster::{EndpointPort, EndpointSlice, Event, Object, Service, ServicePort, Target};
 
 pub(crate) fn name(namespace: &str, name: &str) -> NamespacedName {
     NamespacedName::new(namespace, name)
@@ -28,18 +26,14 @@ pub(crate) fn ip(text: &str) -> IpAddr {
 /// A running pod with `app` as its only label.
 pub(crate) fn pod(namespace: &str, pod: &str, app: &str, address: &str) -> Pod {
     Pod {
-        pod: model::Pod {
-            id: name(namespace, pod),
-            labels: labels(&[("app", app)]),
-            node: Some("n1".into()),
-            ips: vec![ip(address)],
-            host_network: false,
-            phase: Phase::Running,
-            created: 0,
-            ports: Vec::new(),
-        },
-        ready: true,
-        terminating: false,
+        id: name(namespace, pod),
+        labels: labels(&[("app", app)]),
+        node: Some("n1".into()),
+        ips: vec![ip(address)],
+        host_network: false,
+        phase: Phase::Running,
+        created: 0,
+        ports: Vec::new(),
     }
 }
 
@@ -80,7 +74,6 @@ pub(crate) fn service(namespace: &str, service: &str, app: &str, address: &str) 
             node_port: None,
             target: Target::Number(8080),
         }],
-        publish_not_ready: false,
     }
 }
 
@@ -93,11 +86,7 @@ pub(crate) fn slice(namespace: &str, slice: &str, service: &str, address: &str) 
             protocol: Protocol::Tcp,
             port: 8080,
         }],
-        endpoints: vec![Endpoint {
-            addresses: vec![ip(address)],
-            ready: true,
-            serving: true,
-        }],
+        addresses: vec![ip(address)],
     }
 }
 

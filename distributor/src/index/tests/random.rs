@@ -22,7 +22,7 @@ fn one_of(list: &'static [&'static str]) -> impl Strategy<Value = &'static str> 
 }
 
 fn a_pod() -> impl Strategy<Value = Object> {
-    let state = (0..4u8, any::<bool>(), any::<bool>(), 0..3i64);
+    let state = (0..4u8, any::<bool>(), 0..3i64);
     let ports = vec((one_of(&["http", "admin"]), 8080..8082u16), 0..3);
     let place = (one_of(&NAMESPACES), one_of(&["a", "b", "c"]));
     let addresses = vec(one_of(&ADDRESSES), 0..3);
@@ -35,24 +35,22 @@ fn a_pod() -> impl Strategy<Value = Object> {
         option::of(one_of(&["n1", "n2"])),
     )
         .prop_map(
-            |((namespace, name), app, addresses, ports, (phase, ready, special, created), node)| {
+            |((namespace, name), app, addresses, ports, (phase, special, created), node)| {
                 let mut pod = pod(namespace, name, app, "10.9.9.9");
-                pod.pod.ips = addresses.into_iter().map(ip).collect();
-                pod.pod.ips.dedup();
-                pod.pod.ports = ports
+                pod.ips = addresses.into_iter().map(ip).collect();
+                pod.ips.dedup();
+                pod.ports = ports
                     .iter()
                     .map(|(name, number)| named_port(name, *number))
                     .collect();
-                pod.pod.node = node.map(Into::into);
-                pod.pod.created = created;
-                pod.pod.phase = match phase {
+                pod.node = node.map(Into::into);
+                pod.created = created;
+                pod.phase = match phase {
                     0 => Phase::Pending,
                     1 => Phase::Terminal,
                     _ => Phase::Running,
                 };
-                pod.pod.host_network = special && phase == 2;
-                pod.ready = ready;
-                pod.terminating = special && phase == 3;
+                pod.host_network = special && phase == 2;
                 Object::Pod(pod)
             },
         )

@@ -2,11 +2,11 @@
 //! would.
 
 use sidewall_policy::compile::Options;
-use sidewall_policy::model::{Phase, Protocol};
+use sidewall_policy::model::{Phase, Pod, Protocol};
 
 use super::Followed;
 use super::build::*;
-use crate::cluster::{Object, Pod, Service, Target};
+use crate::cluster::{Object, Service, Target};
 
 /// The backends of the first port of `x/s`, as `address:port`.
 fn backends(objects: impl IntoIterator<Item = Object>) -> Vec<String> {
@@ -29,18 +29,15 @@ fn web(id: &str, address: &str) -> Pod {
 }
 
 #[test]
-fn ready_pods_of_the_same_namespace_that_the_selector_matches() {
-    let mut unready = web("unready", "10.0.0.2");
-    unready.ready = false;
+fn pods_of_the_same_namespace_that_the_selector_matches() {
     let mut finished = web("finished", "10.0.0.3");
-    finished.pod.phase = Phase::Terminal;
+    finished.phase = Phase::Terminal;
     let mut of_host = web("of-host", "192.168.0.1");
-    of_host.pod.host_network = true;
+    of_host.host_network = true;
     let mut dual = web("dual", "10.0.0.4");
-    dual.pod.ips.push(ip("fd00::4"));
+    dual.ips.push(ip("fd00::4"));
     let pods = [
         web("a", "10.0.0.1"),
-        unready,
         finished,
         of_host,
         dual,
@@ -65,12 +62,12 @@ fn a_named_target_is_another_number_on_each_pod() {
     let mut service = to_web();
     service.ports[0].target = Target::Name("http".into());
     let mut a = web("a", "10.0.0.1");
-    a.pod.ports = vec![named_port("http", 8080)];
+    a.ports = vec![named_port("http", 8080)];
     let mut b = web("b", "10.0.0.2");
-    b.pod.ports = vec![named_port("http", 9090)];
+    b.ports = vec![named_port("http", 9090)];
     let mut by_udp = web("by-udp", "10.0.0.3");
-    by_udp.pod.ports = vec![named_port("http", 7070)];
-    by_udp.pod.ports[0].protocol = Protocol::Udp;
+    by_udp.ports = vec![named_port("http", 7070)];
+    by_udp.ports[0].protocol = Protocol::Udp;
     let without = web("without", "10.0.0.4");
     let pods = [a, b, by_udp, without].map(Object::Pod);
     let objects = pods.into_iter().chain([Object::Service(service)]);
@@ -78,43 +75,13 @@ fn a_named_target_is_another_number_on_each_pod() {
 }
 
 #[test]
-fn pods_that_are_being_deleted_serve_while_there_is_nobody_else() {
-    let mut leaving = web("leaving", "10.0.0.1");
-    leaving.terminating = true;
-    let mut unready = leaving.clone();
-    unready.pod.id = name("x", "unready");
-    unready.pod.ips = vec![ip("10.0.0.2")];
-    unready.ready = false;
-    let alone = [leaving, unready].map(Object::Pod).into_iter();
-    let alone: Vec<_> = alone.chain([Object::Service(to_web())]).collect();
-    assert_eq!(backends(alone.clone()), ["10.0.0.1:8080"]);
-    let with_another = alone
-        .into_iter()
-        .chain([Object::Pod(web("new", "10.0.0.3"))]);
-    assert_eq!(backends(with_another), ["10.0.0.3:8080"]);
-}
-
-#[test]
-fn some_services_do_not_wait_for_readiness() {
-    let mut service = to_web();
-    service.publish_not_ready = true;
-    let mut unready = web("unready", "10.0.0.1");
-    unready.ready = false;
-    let objects = [Object::Pod(unready), Object::Service(service)];
-    assert_eq!(backends(objects), ["10.0.0.1:8080"]);
-}
-
-#[test]
 fn slices_say_it_all_when_there_are_any() {
-    let mut unready = slice("x", "s-2", "s", "10.0.0.3");
-    unready.endpoints[0].ready = false;
     let mut of_other_port = slice("x", "s-3", "s", "10.0.0.4");
     of_other_port.ports[0].name = "other".into();
     let of_other_service = slice("x", "t-1", "t", "10.0.0.5");
     let of_other_namespace = slice("y", "s-1", "s", "10.0.0.6");
     let slices = [
         slice("x", "s-1", "s", "203.0.113.1"),
-        unready,
         of_other_port,
         of_other_service,
         of_other_namespace,

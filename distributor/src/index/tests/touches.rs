@@ -49,7 +49,7 @@ fn a_pod_touches_itself_and_those_whose_peers_it_matches() {
     let added = apply(Object::Pod(pod("y", "other", "other", "10.0.0.6")));
     assert_eq!(followed.apply([added]), ["y/other", "z/tool"]);
     let mut unknown = pod("w", "stranger", "db", "10.0.0.7");
-    unknown.pod.node = None;
+    unknown.node = None;
     assert_eq!(
         followed.apply([apply(Object::Pod(unknown))]),
         ["w/stranger"]
@@ -63,14 +63,6 @@ fn the_same_object_again_touches_nobody() {
     assert_eq!(followed.apply([again]), [""; 0]);
     let gone = ObjectRef::new(Kind::Pod, name("x", "never-seen"));
     assert_eq!(followed.apply([delete_ref(gone)]), [""; 0]);
-}
-
-#[test]
-fn readiness_without_a_service_touches_nobody() {
-    let mut followed = cluster();
-    let mut web = pod("x", "web", "web", "10.0.0.1");
-    web.ready = false;
-    assert_eq!(followed.apply([apply(Object::Pod(web))]), [""; 0]);
 }
 
 #[test]
@@ -121,7 +113,7 @@ fn a_policy_that_comes_out_the_same_touches_nobody() {
 fn a_node_touches_its_pods() {
     let mut followed = cluster();
     let mut away = pod("z", "tool", "tool", "10.0.0.4");
-    away.pod.node = Some("n2".into());
+    away.node = Some("n2".into());
     assert_eq!(followed.apply([apply(Object::Pod(away))]), ["z/tool"]);
     let moved = apply(node("n1", &["192.168.0.1", "10.0.0.254"]));
     assert_eq!(followed.apply([moved]), ["x/db", "x/web", "y/web"]);
@@ -135,19 +127,16 @@ fn a_service_touches_those_who_are_isolated_for_egress() {
         followed.apply([apply(Object::Service(service))]),
         ["z/tool"]
     );
-    let mut unready = pod("y", "web", "web", "10.0.0.3");
-    unready.ready = false;
-    assert_eq!(followed.apply([apply(Object::Pod(unready))]), ["z/tool"]);
-    let slice = slice("y", "web-1", "web", "10.0.0.3");
+    let slice = slice("y", "web-1", "web", "203.0.113.9");
     let touched = followed.apply([apply(Object::EndpointSlice(slice))]);
-    assert_eq!(touched, ["z/tool"], "the slice says it is ready");
+    assert_eq!(touched, ["z/tool"], "the slice says where it leads");
 }
 
 #[test]
 fn a_pod_that_finishes_is_gone_and_its_address_may_be_another_s() {
     let mut followed = cluster();
     let mut finished = pod("x", "db", "db", "10.0.0.2");
-    finished.pod.phase = Phase::Terminal;
+    finished.phase = Phase::Terminal;
     assert_eq!(followed.apply([apply(Object::Pod(finished))]), ["x/web"]);
     assert!(!followed.snapshots.contains_key(&name("x", "db")));
     let heir = apply(Object::Pod(pod("y", "heir", "heir", "10.0.0.2")));
@@ -159,13 +148,13 @@ fn a_pod_that_finishes_is_gone_and_its_address_may_be_another_s() {
 fn a_pod_without_an_address_has_no_snapshot_until_it_gets_one() {
     let mut followed = cluster();
     let mut pending = pod("x", "new", "web", "10.0.0.9");
-    pending.pod.phase = Phase::Pending;
-    let ips = std::mem::take(&mut pending.pod.ips);
+    pending.phase = Phase::Pending;
+    let ips = std::mem::take(&mut pending.ips);
     assert_eq!(
         followed.apply([apply(Object::Pod(pending.clone()))]),
         [""; 0]
     );
-    pending.pod.ips = ips;
+    pending.ips = ips;
     assert_eq!(followed.apply([apply(Object::Pod(pending))]), ["x/new"]);
 }
 

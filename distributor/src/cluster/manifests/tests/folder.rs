@@ -195,7 +195,7 @@ fn the_first_file_wins() {
         ],
     );
     assert!(
-        matches!(&batch[0], Event::Apply(Object::Pod(pod)) if pod.pod.labels.get("app") == Some("early"))
+        matches!(&batch[0], Event::Apply(Object::Pod(pod)) if pod.labels.get("app") == Some("early"))
     );
     fs::remove_file(dir.path().join("a.yaml")).expect("delete");
     assert_eq!(
