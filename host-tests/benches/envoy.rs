@@ -76,7 +76,11 @@ fn load(modules: &Modules, worlds: &[World; 3]) -> Result<()> {
     let arms = [
         ("none", Front::Nothing, ten),
         ("noop", Front::Wasm(modules.noop.clone()), ten),
-        ("noop_trimmed", Front::Wasm(modules.noop_trimmed.clone()), ten),
+        (
+            "noop_trimmed",
+            Front::Wasm(modules.noop_trimmed.clone()),
+            ten,
+        ),
         ("sidewall_10", modules.sidewall(ten), ten),
         ("sidewall_1000", modules.sidewall(thousand), thousand),
         (

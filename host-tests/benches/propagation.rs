@@ -40,7 +40,7 @@ fn run() -> Result<()> {
     let server = lab
         .addresses("default/web-0")?
         .into_iter()
-        .find(|ip| ip.is_ipv4());
+        .find(std::net::IpAddr::is_ipv4);
     let server = SocketAddr::new(server.context("web-0 has an IPv4 address")?, 80);
     let client = lab.netns("default/client")?;
 
