@@ -17,12 +17,13 @@ use sidewall_host_tests::bench::world::World;
 use sidewall_host_tests::bench::{self, load, median};
 use sidewall_host_tests::envoy::Artifact;
 
-/// Rounds of short loads, and of long ones.
-const ROUNDS: usize = 31;
-const FEW_ROUNDS: usize = 15;
+/// Rounds of connections and streams, and of what else goes through a proxy.
+const ROUNDS: usize = 41;
+const PROXIED_ROUNDS: usize = 21;
 
-/// Connections of one round, messages on a connection, streams at the same time.
+/// Connections of one round; conversations at the same time and messages in each; streams.
 const CONNECTIONS: usize = 600;
+const CONVERSATIONS: usize = 4;
 const MESSAGES: usize = 2_000;
 const STREAMS: usize = 2;
 
@@ -70,11 +71,24 @@ impl Modules {
     }
 }
 
+/// The arms in the order they are started. The control is a second Envoy without a filter: how far
+/// its ratio is from 1 says what the other ratios are worth.
+const NONE: usize = 0;
+const CONTROL: usize = 1;
+const NOOP: usize = 2;
+const NOOP_TRIMMED: usize = 3;
+const SIDEWALL_10: usize = 4;
+const SIDEWALL_1000: usize = 5;
+const SIDEWALL_10000: usize = 6;
+const RBAC_10000: usize = 8;
+
 /// Connections, messages and streams through every front.
 fn load(modules: &Modules, worlds: &[World; 3]) -> Result<()> {
     let [ten, thousand, ten_thousand] = worlds;
+    let rbac = |world: &World| Front::Rbac(world.peers.clone());
     let arms = [
         ("none", Front::Nothing, ten),
+        ("control", Front::Nothing, ten),
         ("noop", Front::Wasm(modules.noop.clone()), ten),
         (
             "noop_trimmed",
@@ -88,12 +102,8 @@ fn load(modules: &Modules, worlds: &[World; 3]) -> Result<()> {
             modules.sidewall(ten_thousand),
             ten_thousand,
         ),
-        ("rbac_10", Front::Rbac(ten.peers.clone()), ten),
-        (
-            "rbac_10000",
-            Front::Rbac(ten_thousand.peers.clone()),
-            ten_thousand,
-        ),
+        ("rbac_10", rbac(ten), ten),
+        ("rbac_10000", rbac(ten_thousand), ten_thousand),
     ];
     let mut sites = Vec::new();
     for (name, front, world) in arms {
@@ -102,13 +112,17 @@ fn load(modules: &Modules, worlds: &[World; 3]) -> Result<()> {
         sites.push((name, site, world));
     }
     let names: Vec<_> = sites.iter().map(|(name, ..)| *name).collect();
-    let arms: Vec<_> = sites
+    let sites: Vec<_> = sites
         .iter()
         .map(|(_, site, world)| (site, *world))
         .collect();
-    let [none, noop, trimmed, small, large, rbac] = [0, 1, 2, 3, 5, 7];
+    connections(&names, &sites)?;
+    // Through a TCP proxy to a server, as a sidecar's traffic goes.
+    proxied(&names, &sites[..=SIDEWALL_10])
+}
 
-    let rounds = Rounds::run(&arms, ROUNDS, CONNECTIONS, |site, world| {
+fn connections(names: &[&str], sites: &[(&Site, &World)]) -> Result<()> {
+    let rounds = Rounds::run(sites, ROUNDS, CONNECTIONS, |site, world| {
         load::connections(site, &world.peers, CONNECTIONS)
     })?;
     for (arm, name) in names.iter().enumerate() {
@@ -118,69 +132,69 @@ fn load(modules: &Modules, worlds: &[World; 3]) -> Result<()> {
         );
         println!("figure envoy_connections_{name} {:.0} /s", rounds.rate(arm));
     }
-    for (arm, to) in [
-        (noop, none),
-        (small, none),
-        (small, noop),
-        (small, trimmed),
-        (small + 1, noop),
-        (large, noop),
-        (large, small),
-        (rbac, none),
-    ] {
-        println!(
-            "ratio envoy_cpu_per_connection_{}_to_{} {:.2}",
-            names[arm],
-            names[to],
-            rounds.cpu_ratio(arm, to)
-        );
-    }
+    let pairs = [
+        (CONTROL, NONE),
+        (NOOP, NONE),
+        (SIDEWALL_10, NONE),
+        (SIDEWALL_10, NOOP),
+        (SIDEWALL_10, NOOP_TRIMMED),
+        (SIDEWALL_1000, NOOP),
+        (SIDEWALL_10000, NOOP),
+        (SIDEWALL_10000, SIDEWALL_10),
+        (RBAC_10000, NONE),
+    ];
+    print_cpu_ratios("connection", &rounds, names, &pairs);
+    Ok(())
+}
 
-    // What follows goes through a TCP proxy to a server, as a sidecar's traffic does.
-    let proxied = &arms[..=small];
-    let rounds = Rounds::run(proxied, FEW_ROUNDS, CONNECTIONS, |site, world| {
+fn proxied(names: &[&str], sites: &[(&Site, &World)]) -> Result<()> {
+    let pairs = [
+        (CONTROL, NONE),
+        (NOOP, NONE),
+        (SIDEWALL_10, NONE),
+        (SIDEWALL_10, NOOP),
+    ];
+    let rounds = Rounds::run(sites, PROXIED_ROUNDS, CONNECTIONS, |site, world| {
         load::conversations(site, &world.peers, CONNECTIONS, 1)
     })?;
-    println!(
-        "ratio envoy_cpu_per_proxied_connection_sidewall_10_to_none {:.2}",
-        rounds.cpu_ratio(small, none)
-    );
-    println!(
-        "ratio envoy_cpu_per_proxied_connection_sidewall_10_to_noop {:.2}",
-        rounds.cpu_ratio(small, noop)
-    );
-    let rounds = Rounds::run(proxied, FEW_ROUNDS, 4 * MESSAGES, |site, world| {
-        load::conversations(site, &world.peers, 4, MESSAGES)
+    print_cpu_ratios("proxied_connection", &rounds, names, &pairs);
+
+    let messages = CONVERSATIONS * MESSAGES;
+    let rounds = Rounds::run(sites, PROXIED_ROUNDS, messages, |site, world| {
+        load::conversations(site, &world.peers, CONVERSATIONS, MESSAGES)
     })?;
-    println!(
-        "ratio envoy_cpu_per_message_sidewall_10_to_none {:.2}",
-        rounds.cpu_ratio(small, none)
-    );
-    println!(
-        "ratio envoy_cpu_per_message_noop_to_none {:.2}",
-        rounds.cpu_ratio(noop, none)
-    );
+    print_cpu_ratios("message", &rounds, names, &pairs);
+
     let mebibytes = STREAMS * 2 * load::STREAM / (1 << 20);
-    let rounds = Rounds::run(proxied, FEW_ROUNDS, mebibytes, |site, world| {
+    let rounds = Rounds::run(sites, ROUNDS, mebibytes, |site, world| {
         load::streams(site, &world.peers, STREAMS)
     })?;
-    println!(
-        "figure envoy_throughput_none {:.0} MiB/s",
-        rounds.rate(none)
-    );
-    println!(
-        "figure envoy_throughput_sidewall_10 {:.0} MiB/s",
-        rounds.rate(small)
-    );
-    println!(
-        "ratio envoy_throughput_sidewall_10_to_none {:.2}",
-        rounds.rate_ratio(small, none)
-    );
-    println!(
-        "ratio envoy_cpu_per_byte_sidewall_10_to_none {:.2}",
-        rounds.cpu_ratio(small, none)
-    );
+    print_cpu_ratios("byte", &rounds, names, &pairs);
+    for arm in [NONE, SIDEWALL_10] {
+        println!(
+            "figure envoy_throughput_{} {:.0} MiB/s",
+            names[arm],
+            rounds.rate(arm)
+        );
+    }
+    for arm in [CONTROL, SIDEWALL_10] {
+        println!(
+            "ratio envoy_throughput_{}_to_none {:.2}",
+            names[arm],
+            rounds.rate_ratio(arm, NONE)
+        );
+    }
     Ok(())
+}
+
+fn print_cpu_ratios(unit: &str, rounds: &Rounds, names: &[&str], pairs: &[(usize, usize)]) {
+    for &(arm, to) in pairs {
+        let ratio = rounds.cpu_ratio(arm, to);
+        println!(
+            "ratio envoy_cpu_per_{unit}_{}_to_{} {ratio:.2}",
+            names[arm], names[to]
+        );
+    }
 }
 
 /// Resident memory after some connections.

@@ -14,6 +14,7 @@
 //! of its input, so that equal state compiles to equal bytes.
 
 mod group;
+mod hosts;
 mod pieces;
 mod ports;
 mod scan;
@@ -25,6 +26,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 pub use group::{Group, GroupKey, GroupTables};
+pub use hosts::Hosts;
 pub use ports::{PortEntry, PortSpan, protocol_code};
 pub use scan::ClusterScan;
 pub use services::{Family, ServiceKey, ServiceTable, ServiceVerdict};

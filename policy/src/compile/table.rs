@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
 use super::PodSource;
+use super::hosts::Hosts;
 use super::pieces::{self, Interval};
 use super::ports::{self, PortEntry, PortSet};
 use super::services::{Family, ServiceTable, ServiceVerdict};
@@ -35,7 +36,7 @@ pub struct Table {
     /// Port classes; class 0 is empty.
     pub classes: Vec<Vec<PortEntry>>,
     /// Single addresses, each with a class that includes the ranges which cover it.
-    pub hosts: BTreeMap<IpAddr, u32>,
+    pub hosts: Hosts,
     /// IPv4 pieces: first position and class.
     pub ranges_v4: Vec<(u128, u32)>,
     /// IPv6 pieces.
@@ -53,8 +54,7 @@ impl Table {
     /// The class of an address.
     pub fn class_of(&self, ip: IpAddr) -> u32 {
         self.hosts
-            .get(&ip)
-            .copied()
+            .class_of(ip)
             .unwrap_or_else(|| self.range_class(ip))
     }
 
@@ -284,6 +284,7 @@ impl Builder {
             std::mem::take(&mut self.intervals_v6),
             pieces::line_end(Family::V6),
         );
+        let mut hosts = Vec::with_capacity(self.hosts.len());
         for (ip, given) in std::mem::take(&mut self.hosts) {
             let line = match Family::of(ip) {
                 Family::V4 => &pieces_v4,
@@ -300,9 +301,10 @@ impl Builder {
             all.dedup();
             let class = classes.of(&all);
             if class != classes.of(covering) {
-                self.table.hosts.insert(ip, class);
+                hosts.push((ip, class));
             }
         }
+        self.table.hosts = Hosts::new(hosts);
         self.table.ranges_v4 = classes.ranges(&pieces_v4);
         self.table.ranges_v6 = classes.ranges(&pieces_v6);
         self.table.rule_classes = self

@@ -1,12 +1,15 @@
 //! Writes a bundle as bytes.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+mod services;
+
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use zerocopy::IntoBytes;
 use zerocopy::byteorder::little_endian::{U32, U128};
 
+use self::services::NeededServices;
 use super::bundle::{Bundle, SubjectEntry};
 use super::layout::{
     Backing, Entry, FLAG_ENFORCE_OWN_NODE_EGRESS, FLAG_NODE_PLANE, Group, Header, MAGIC, NONE,
@@ -15,7 +18,7 @@ use super::layout::{
 };
 use super::view::{BODY, SECTION_COUNT, hash};
 use crate::compile::{self, Options};
-use crate::eval::{host_key_v4, host_key_v6, mapped};
+use crate::eval::mapped;
 use crate::model::NamespacedName;
 
 impl Bundle {
@@ -70,127 +73,7 @@ struct Writer {
     distinct_groups: Vec<(Arc<compile::Group>, u32)>,
 }
 
-/// The services that this bundle needs: places in the `ServiceTable`, sorted.
-struct NeededServices<'a> {
-    table: &'a compile::ServiceTable,
-    places: Vec<usize>,
-}
-
-/// Adds every service port that shares an address with a needed one: a snapshot that knows an
-/// cluster IP takes every port it does not know there for one that no service has.
-fn add_ports_of_same_addresses(table: &compile::ServiceTable, needed: &mut BTreeSet<usize>) {
-    loop {
-        let addresses: BTreeSet<IpAddr> = needed
-            .iter()
-            .filter_map(|place| table.entries.get(*place))
-            .flat_map(|entry| entry.addresses.iter().copied())
-            .collect();
-        let before = needed.len();
-        needed.extend(
-            table
-                .entries
-                .iter()
-                .enumerate()
-                .filter(|(_, entry)| entry.addresses.iter().any(|ip| addresses.contains(ip)))
-                .map(|(place, _)| place),
-        );
-        if needed.len() == before {
-            return;
-        }
-    }
-}
-
 impl Writer {
-    /// Writes the services that can change a verdict of this bundle, and leaves out those whose
-    /// address is denied anyway: no backend allowed, no range over the address, no subject or its
-    /// node behind. Of an address, all ports are written or none.
-    fn services<'a>(
-        &mut self,
-        bundle: &'a Bundle,
-        subjects: &[&SubjectEntry],
-    ) -> NeededServices<'a> {
-        let table = &bundle.services;
-        let tables = || {
-            subjects.iter().flat_map(|subject| {
-                let egress = &subject.group.egress;
-                std::iter::once(&egress.enforced).chain(egress.audit.as_ref())
-            })
-        };
-        let exempt: BTreeSet<IpAddr> = subjects
-            .iter()
-            .flat_map(|subject| subject.exempt(bundle.options))
-            .collect();
-        let own_nodes: BTreeSet<IpAddr> = subjects
-            .iter()
-            .flat_map(|subject| subject.node_addresses.iter().copied())
-            .collect();
-        let mut needed: BTreeSet<usize> = BTreeSet::new();
-        for each in tables() {
-            needed.extend(
-                each.services
-                    .iter()
-                    .enumerate()
-                    .filter(|(_, verdict)| verdict.allowed > 0 || verdict.covered)
-                    .map(|(place, _)| place),
-            );
-        }
-        if tables().any(compile::Table::is_isolated) {
-            needed.extend(
-                table
-                    .entries
-                    .iter()
-                    .enumerate()
-                    .filter(|(_, entry)| {
-                        entry.backends.iter().any(|(ip, _)| exempt.contains(ip))
-                            // An external IP may be the node's own, which else is exempt.
-                            || entry.addresses.iter().any(|ip| own_nodes.contains(ip))
-                            || entry.node_port.is_some()
-                    })
-                    .map(|(place, _)| place),
-            );
-        }
-        add_ports_of_same_addresses(table, &mut needed);
-
-        for (index, place) in needed.iter().enumerate() {
-            let Some(entry) = table.entries.get(*place) else {
-                continue;
-            };
-            let record = ServicePort {
-                namespace: self.text(&entry.id.namespace),
-                name: self.text(&entry.id.name),
-            };
-            self.service_ports.push(record);
-            let service_port = (index as u32).into();
-            for address in &entry.addresses {
-                self.service_addresses.push(ServiceAddress {
-                    address: mapped(*address).into(),
-                    protocol: entry.protocol.number(),
-                    port: entry.port.into(),
-                    service_port,
-                    is_cluster_ip: table.cluster_ips.contains(address).into(),
-                });
-            }
-            if let Some(port) = entry.node_port {
-                self.node_ports.push(NodePort {
-                    family: entry.family as u8,
-                    protocol: entry.protocol.number(),
-                    port: port.into(),
-                    service_port,
-                });
-            }
-        }
-        let key = |a: &ServiceAddress| (a.address.get(), a.protocol, a.port.get());
-        self.service_addresses
-            .sort_by_key(|a| (key(a), a.service_port.get()));
-        let key = |p: &NodePort| (p.family, p.protocol, p.port.get());
-        self.node_ports
-            .sort_by_key(|p| (key(p), p.service_port.get()));
-        NeededServices {
-            table,
-            places: needed.into_iter().collect(),
-        }
-    }
-
     fn subject(&mut self, entry: &SubjectEntry, options: Options, services: &NeededServices<'_>) {
         let index: U32 = (self.subjects.len() as u32).into();
         for ip in &entry.ips {
@@ -314,33 +197,25 @@ impl Writer {
                 )
             })
             .collect();
-        let class_width = match classes.len() {
+        let class_width: u8 = match classes.len() {
             0..=0x100 => 1,
             0x101..=0x1_0000 => 2,
             _ => 4,
         };
-        let mut hosts_v4: Vec<(u32, u32)> = Vec::new();
-        let mut hosts_v6: Vec<(u128, u32)> = Vec::new();
-        for (ip, class) in &table.hosts {
-            match ip {
-                IpAddr::V4(v4) => hosts_v4.push((host_key_v4(*v4), *class)),
-                IpAddr::V6(v6) => hosts_v6.push((host_key_v6(*v6), *class)),
-            }
-        }
-        hosts_v4.sort_unstable();
-        hosts_v6.sort_unstable();
         let host_classes = self.host_classes.len() as u32;
-        let in_order = hosts_v4
-            .iter()
-            .map(|(_, class)| class)
-            .chain(hosts_v6.iter().map(|(_, class)| class));
-        for class in in_order {
-            self.host_classes
-                .extend(class.to_le_bytes().iter().take(class_width));
+        let of_hosts = table.hosts.classes.iter();
+        match class_width {
+            1 => self.host_classes.extend(of_hosts.map(|class| *class as u8)),
+            2 => self
+                .host_classes
+                .extend(of_hosts.flat_map(|class| (*class as u16).to_le_bytes())),
+            _ => self
+                .host_classes
+                .extend(of_hosts.flat_map(|class| class.to_le_bytes())),
         }
 
         let record = Table {
-            class_width: class_width as u8,
+            class_width,
             policies: append(&mut self.policy_refs, policies.iter().map(|p| (*p).into())),
             rules: append(
                 &mut self.table_rules,
@@ -354,14 +229,8 @@ impl Writer {
                     }),
             ),
             classes: append(&mut self.classes, classes),
-            hosts_v4: append(
-                &mut self.hosts_v4,
-                hosts_v4.iter().map(|(key, _)| (*key).into()),
-            ),
-            hosts_v6: append(
-                &mut self.hosts_v6,
-                hosts_v6.iter().map(|(key, _)| (*key).into()),
-            ),
+            hosts_v4: append_slice(&mut self.hosts_v4, &table.hosts.keys_v4),
+            hosts_v6: append_slice(&mut self.hosts_v6, &table.hosts.keys_v6),
             host_classes: host_classes.into(),
             ranges_v4: append(
                 &mut self.ranges_v4,
@@ -508,5 +377,15 @@ fn append<T>(section: &mut Vec<T>, records: impl IntoIterator<Item = T>) -> Span
     Span {
         start: start.into(),
         count: (section.len() as u32 - start).into(),
+    }
+}
+
+/// The same for records that are there already: one copy of memory.
+fn append_slice<T: Copy>(section: &mut Vec<T>, records: &[T]) -> Span {
+    let start = section.len() as u32;
+    section.extend_from_slice(records);
+    Span {
+        start: start.into(),
+        count: (records.len() as u32).into(),
     }
 }
