@@ -1,13 +1,14 @@
 //! The command line: which subcommands there are, and how they log.
 
 use std::io::{self, IsTerminal as _};
+use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand, ValueEnum};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
 
-use crate::{redirect, serve};
+use crate::{inspect, redirect, serve};
 
 /// Kubernetes NetworkPolicy, enforced where the traffic is.
 #[derive(Debug, Parser)]
@@ -28,6 +29,15 @@ enum Command {
 
     /// Send a pod's TCP through the Envoy beside it; to be run in the pod's network namespace
     Redirect(redirect::Args),
+
+    /// Tell whether one connection is allowed, and by which policy and rule; works on manifests
+    Explain(inspect::ExplainArgs),
+
+    /// Show who reaches whom; works on manifests
+    Matrix(inspect::MatrixArgs),
+
+    /// Show which connections a change of the manifests opens and closes
+    Diff(inspect::DiffArgs),
 }
 
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
@@ -44,7 +54,7 @@ impl Cli {
     ///
     /// # Errors
     /// Whatever the subcommand could not do, in one line that says what to change.
-    pub fn run(self) -> anyhow::Result<()> {
+    pub fn run(self) -> anyhow::Result<ExitCode> {
         let Self {
             log_format,
             command,
@@ -57,8 +67,11 @@ impl Cli {
                 .context("cannot start the async runtime")?
                 .block_on(args.run())?,
             Command::Redirect(args) => args.run()?,
+            Command::Explain(args) => return Ok(args.run()?),
+            Command::Matrix(args) => return Ok(args.run()?),
+            Command::Diff(args) => return Ok(args.run()?),
         }
-        Ok(())
+        Ok(ExitCode::SUCCESS)
     }
 }
 

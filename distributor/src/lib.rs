@@ -8,6 +8,7 @@ pub mod admin;
 pub mod cli;
 pub mod cluster;
 pub mod index;
+pub mod inspect;
 pub mod metrics;
 pub mod problem;
 pub mod publish;

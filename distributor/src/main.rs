@@ -8,11 +8,12 @@ use clap::Parser as _;
 
 fn main() -> ExitCode {
     match sidewall_distributor::cli::Cli::parse().run() {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             // One line for the operator: no backtrace, even where RUST_BACKTRACE is set.
             eprintln!("error: {error:#}");
-            ExitCode::FAILURE
+            // 1 is an answer: "denied", or "different".
+            ExitCode::from(2)
         }
     }
 }

@@ -64,30 +64,54 @@ pub struct NearMiss {
 impl Snapshot {
     /// Puts a decision on a flow into words. Both must belong to this snapshot.
     pub fn explain(&self, flow: &Flow, decision: &Decision) -> Explanation {
-        let view = self.view();
-        let flow = flow.normalised();
-        let verdict = match decision.verdict {
-            Verdict::Deny => "deny",
-            Verdict::Allow if decision.would_deny() => "would-deny",
-            Verdict::Allow => "allow",
-        };
-        let mut explanation = Explanation {
+        decision
+            .direction()
+            .and_then(|direction| self.explain_side(flow, decision, direction))
+            .unwrap_or_else(|| {
+                let reason = decision.whole.unwrap_or(Reason::UnknownAddress);
+                Explanation::bare(verdict(decision.verdict, false), reason)
+            })
+    }
+
+    /// Puts one side of a decision into words, whether or not it was the one that decided. `None`
+    /// if that side was not judged.
+    pub fn explain_side(
+        &self,
+        flow: &Flow,
+        decision: &Decision,
+        direction: Direction,
+    ) -> Option<Explanation> {
+        let side = decision.side(direction)?;
+        let mut explanation =
+            Explanation::bare(verdict(side.verdict, side.would_deny), side.reason);
+        self.view()
+            .explain_side(direction, &side, &flow.normalised(), &mut explanation);
+        Some(explanation)
+    }
+}
+
+/// A verdict's name in records.
+const fn verdict(verdict: Verdict, would_deny: bool) -> &'static str {
+    match verdict {
+        Verdict::Deny => "deny",
+        Verdict::Allow if would_deny => "would-deny",
+        Verdict::Allow => "allow",
+    }
+}
+
+impl Explanation {
+    /// A verdict of which nothing more is known yet.
+    const fn bare(verdict: &'static str, reason: Reason) -> Self {
+        Self {
             verdict,
             direction: None,
             subject: None,
-            reason: decision.whole.map_or("unknown-address", Reason::as_str),
+            reason: reason.as_str(),
             policies: Vec::new(),
             rule: None,
             nearest: None,
             service: None,
-        };
-        let decided = decision
-            .direction()
-            .and_then(|direction| Some((direction, decision.side(direction)?)));
-        if let Some((direction, side)) = decided {
-            view.explain_side(direction, &side, &flow, &mut explanation);
         }
-        explanation
     }
 }
 
