@@ -29,7 +29,6 @@ pub mod address;
 pub mod context;
 pub mod host;
 pub mod metrics;
-pub mod record;
 pub mod role;
 pub mod streams;
 pub mod worker;

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use sidewall_policy::eval::Flow;
 
 /// TCP, as IANA numbers protocols: the only one that reaches a network filter.
-const TCP: u8 = 6;
+pub const TCP: u8 = 6;
 
 /// The two ends of a connection as it was when it was judged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

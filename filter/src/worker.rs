@@ -4,14 +4,14 @@
 
 use proxy_wasm::types::LogLevel;
 use sidewall_policy::eval::{Decision, Verdict};
+use sidewall_policy::record::{NO_ADDRESS, NO_SNAPSHOT, Record};
 use sidewall_policy::snapshot::Snapshot;
 
 use crate::address;
 use crate::host::Host;
 use crate::metrics::{Metrics, Outcome, Receipt};
-use crate::record::{NO_ADDRESS, NO_SNAPSHOT, Record};
 use crate::role::Role;
-use crate::streams::{Ends, Streams};
+use crate::streams::{Ends, Streams, TCP};
 
 /// Where the bytes of the snapshot in force are kept for VMs that are built anew.
 pub const SHARED_KEY: &str = "sidewall.snapshot";
@@ -152,7 +152,7 @@ impl Worker {
             };
             let source = source.as_deref().map(printed);
             let destination = destination.as_deref().map(printed);
-            let record = Record::closed(source, destination, reason, revision);
+            let record = Record::closed(source, destination, TCP, reason, revision);
             self.metrics(host)
                 .count_connection(host, None, Outcome::Deny);
             report(host, &record);
@@ -208,6 +208,7 @@ fn explained(snapshot: &Snapshot, ends: Ends, decision: &Decision) -> Record {
     Record::new(
         ends.source.to_string(),
         ends.destination.to_string(),
+        TCP,
         snapshot.explain(&ends.flow(), decision),
         snapshot.revision(),
     )

@@ -18,6 +18,7 @@ pub mod admit;
 pub mod compile;
 pub mod eval;
 pub mod model;
+pub mod record;
 pub mod reference;
 pub mod snapshot;
 pub mod spec;

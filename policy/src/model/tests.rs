@@ -116,8 +116,8 @@ fn a_port_name_stands_for_every_port_of_that_name_and_protocol() {
     let resolve = |name, protocol| pod.resolve_port(name, protocol).collect::<Vec<_>>();
     assert_eq!(resolve("http", Protocol::Tcp), [80, 8080]);
     assert_eq!(resolve("http", Protocol::Udp), [81]);
-    assert_eq!(resolve("http", Protocol::Sctp), []);
-    assert_eq!(resolve("https", Protocol::Tcp), []);
+    assert_eq!(resolve("http", Protocol::Sctp), [0_u16; 0]);
+    assert_eq!(resolve("https", Protocol::Tcp), [0_u16; 0]);
 }
 
 /// `semantics H7`.

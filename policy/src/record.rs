@@ -1,5 +1,6 @@
-//! Decision records: one line of JSON in Envoy's log for every connection that is denied, cut, or
-//! would be denied by an audited policy.
+//! Decision records: one line of JSON for every connection or packet that is denied, cut, or would
+//! be denied by an audited policy. The proxy filter writes them to Envoy's log, the node agent to
+//! its own; this module only words them.
 //!
 //! A line is [`PREFIX`], a space and an object with these fields, always in this order. New fields
 //! may be added; these keep their names and meaning.
@@ -9,9 +10,9 @@
 //! | `verdict` | `"deny"` or `"would-deny"` | always |
 //! | `direction` | `"ingress"` or `"egress"`: the side that decided | a side was judged |
 //! | `pod` | `"namespace/name"` whose side decided | a side was judged |
-//! | `source`, `destination` | `"ip:port"` as Envoy told it, before DNAT for the destination | Envoy told one |
-//! | `protocol` | `"TCP"` | always |
-//! | `reason` | such as `"no-rule"`, or one of [`NO_SNAPSHOT`], [`NO_ADDRESS`] | always |
+//! | `source`, `destination` | `"ip:port"`, or `"ip"` if the protocol has no ports, as the writer saw it: a sidecar before DNAT, the node after it | the writer saw one |
+//! | `protocol` | `"TCP"`, `"UDP"`, `"SCTP"`, `"ICMP"`, `"ICMPv6"`, or the IANA number | always |
+//! | `reason` | such as `"no-rule"`, or one of [`NO_SNAPSHOT`], [`NO_ADDRESS`], [`ALLOWED_BY_NOW`] | always |
 //! | `policies` | `"namespace/name"` of every policy that isolates the pod | always, may be empty |
 //! | `rule` | `"namespace/name ingress[0]"` that allowed it | a rule allowed |
 //! | `nearest` | `{"rule": …, "missed": field}`: the rule that came nearest | a rule came near |
@@ -19,10 +20,12 @@
 //! | `cut` | `true` | the connection was alive when the policy turned against it |
 //! | `revision` | 16 hex digits of the snapshot that decided | there was a snapshot |
 
+use std::borrow::Cow;
+
+use crate::eval::Explanation;
+use crate::model::Direction;
+use crate::snapshot::Revision;
 use serde::Serialize;
-use sidewall_policy::eval::Explanation;
-use sidewall_policy::model::Direction;
-use sidewall_policy::snapshot::Revision;
 
 /// The first word of a record's log line.
 pub const PREFIX: &str = "sidewall-decision";
@@ -32,6 +35,10 @@ pub const NO_SNAPSHOT: &str = "no-snapshot";
 
 /// The reason when Envoy gave no IP address and port for both ends: closed.
 pub const NO_ADDRESS: &str = "no-address";
+
+/// The reason when the kernel dropped a packet by rules that have been replaced since: the snapshot
+/// in force when the drop was read allows it.
+pub const ALLOWED_BY_NOW: &str = "allowed-by-now";
 
 /// One decision, as it is written.
 #[derive(Debug, Serialize)]
@@ -45,7 +52,7 @@ pub struct Record {
     source: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     destination: Option<String>,
-    protocol: &'static str,
+    protocol: Cow<'static, str>,
     reason: &'static str,
     policies: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -67,10 +74,11 @@ struct Nearest {
 }
 
 impl Record {
-    /// A decision made with a snapshot.
+    /// A decision made with a snapshot. `protocol` is the IANA number.
     pub fn new(
         source: String,
         destination: String,
+        protocol: u8,
         explanation: Explanation,
         revision: Revision,
     ) -> Self {
@@ -80,7 +88,7 @@ impl Record {
             pod: explanation.subject,
             source: Some(source),
             destination: Some(destination),
-            protocol: "TCP",
+            protocol: protocol_name(protocol),
             reason: explanation.reason,
             policies: explanation.policies,
             rule: explanation.rule.map(|rule| rule.to_string()),
@@ -94,10 +102,12 @@ impl Record {
         }
     }
 
-    /// A denial without judgement, for [`NO_SNAPSHOT`] or [`NO_ADDRESS`].
+    /// A denial without judgement, for [`NO_SNAPSHOT`] or [`NO_ADDRESS`]. `protocol` is the IANA
+    /// number.
     pub fn closed(
         source: Option<String>,
         destination: Option<String>,
+        protocol: u8,
         reason: &'static str,
         revision: Option<Revision>,
     ) -> Self {
@@ -107,7 +117,7 @@ impl Record {
             pod: None,
             source,
             destination,
-            protocol: "TCP",
+            protocol: protocol_name(protocol),
             reason,
             policies: Vec::new(),
             rule: None,
@@ -121,6 +131,16 @@ impl Record {
     /// The same, of a connection that was alive.
     pub fn cut(self) -> Self {
         Self { cut: true, ..self }
+    }
+
+    /// The same, of a packet that was dropped by rules which `revision` has replaced: denied, though
+    /// allowed by now.
+    pub fn overtaken(self) -> Self {
+        Self {
+            verdict: "deny",
+            reason: ALLOWED_BY_NOW,
+            ..self
+        }
     }
 
     /// `deny` or `would-deny`, for the access log.
@@ -143,9 +163,21 @@ impl Record {
     }
 }
 
+/// The name of an IANA protocol number, or the number itself.
+fn protocol_name(number: u8) -> Cow<'static, str> {
+    Cow::Borrowed(match number {
+        1 => "ICMP",
+        6 => "TCP",
+        17 => "UDP",
+        58 => "ICMPv6",
+        132 => "SCTP",
+        other => return Cow::Owned(other.to_string()),
+    })
+}
+
 #[cfg(test)]
 mod tests {
-    use sidewall_policy::eval::{NearMiss, RuleName};
+    use crate::eval::{NearMiss, RuleName};
 
     use super::*;
 
@@ -173,6 +205,7 @@ mod tests {
         Record::new(
             "10.0.1.2:40000".to_owned(),
             "10.0.2.3:5432".to_owned(),
+            6,
             explanation(),
             Revision(0xabc),
         )
@@ -200,11 +233,49 @@ mod tests {
     #[test]
     fn a_denial_without_a_snapshot_has_no_revision() {
         assert_eq!(
-            Record::closed(Some("10.0.1.2:40000".to_owned()), None, NO_SNAPSHOT, None).line(),
+            Record::closed(
+                Some("10.0.1.2:40000".to_owned()),
+                None,
+                6,
+                NO_SNAPSHOT,
+                None
+            )
+            .line(),
             concat!(
                 r#"sidewall-decision {"verdict":"deny","source":"10.0.1.2:40000","#,
                 r#""protocol":"TCP","reason":"no-snapshot","policies":[]}"#
             )
+        );
+    }
+
+    #[test]
+    fn a_drop_that_would_be_allowed_by_now_stays_a_denial() {
+        let allowed = Explanation {
+            verdict: "allow",
+            reason: "rule",
+            policies: vec!["shop/db".to_owned()],
+            nearest: None,
+            ..explanation()
+        };
+        let (source, destination) = ("10.0.1.2".to_owned(), "10.0.2.3".to_owned());
+        let record = Record::new(source, destination, 1, allowed, Revision(0xabc));
+        assert_eq!(
+            record.overtaken().line(),
+            concat!(
+                r#"sidewall-decision {"verdict":"deny","direction":"ingress","pod":"shop/db-0","#,
+                r#""source":"10.0.1.2","destination":"10.0.2.3","protocol":"ICMP","#,
+                r#""reason":"allowed-by-now","policies":["shop/db"],"#,
+                r#""revision":"0000000000000abc"}"#
+            )
+        );
+    }
+
+    #[test]
+    fn protocols_without_a_name_keep_their_number() {
+        let name = |number| protocol_name(number).into_owned();
+        assert_eq!(
+            [1, 6, 17, 58, 132, 47].map(name),
+            ["ICMP", "TCP", "UDP", "ICMPv6", "SCTP", "47"]
         );
     }
 
@@ -215,7 +286,7 @@ mod tests {
             Some("shop/db,shop/default-deny")
         );
         assert_eq!(
-            Record::closed(None, None, NO_ADDRESS, None).policies(),
+            Record::closed(None, None, 6, NO_ADDRESS, None).policies(),
             None
         );
     }
@@ -223,7 +294,7 @@ mod tests {
     #[test]
     fn a_line_stays_a_line_whatever_the_address_holds() {
         let odd = "/run/a\nb\"c\u{7f}.sock".to_owned();
-        let line = Record::closed(Some(odd), None, NO_ADDRESS, None).line();
+        let line = Record::closed(Some(odd), None, 6, NO_ADDRESS, None).line();
         assert_eq!(line.lines().count(), 1, "{line}");
     }
 }
