@@ -38,6 +38,9 @@ enum Command {
 
     /// Show which connections a change of the manifests opens and closes
     Diff(inspect::DiffArgs),
+
+    /// What is wrong with policies, and what may not be what was meant
+    Lint(inspect::LintArgs),
 }
 
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
@@ -70,6 +73,7 @@ impl Cli {
             Command::Explain(args) => return Ok(args.run()?),
             Command::Matrix(args) => return Ok(args.run()?),
             Command::Diff(args) => return Ok(args.run()?),
+            Command::Lint(args) => return Ok(args.run()?),
         }
         Ok(ExitCode::SUCCESS)
     }

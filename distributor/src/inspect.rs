@@ -1,11 +1,12 @@
 //! Questions that are answered from manifests alone, without a cluster and without traffic:
-//! `sidewall explain`, `sidewall matrix` and `sidewall diff`.
+//! `sidewall explain`, `sidewall matrix`, `sidewall diff` and `sidewall lint`.
 //!
 //! ```text
 //!  manifests ──▶ world: cluster + one snapshot of every pod ──▶ ruling of a flow, both sides
 //!                                                                 ├─▶ explain   one connection
 //!                                                                 ├─▶ matrix    every pair of pods
 //!                                                                 └─▶ diff      two matrices
+//!  policies ──▶ lint: what is legal and may not be what was meant
 //! ```
 //!
 //! The engine is the one that decides traffic: the same compiler, the same snapshot bytes, the same
@@ -14,6 +15,7 @@
 
 mod diff;
 mod explain;
+mod lint;
 mod matrix;
 mod paint;
 mod party;
@@ -31,6 +33,7 @@ use serde::Serialize;
 use crate::problem::Problem;
 pub use diff::DiffArgs;
 pub use explain::ExplainArgs;
+pub use lint::LintArgs;
 pub use matrix::MatrixArgs;
 
 /// Why a question has no answer.
@@ -104,7 +107,7 @@ enum Output {
     /// For people
     #[default]
     Text,
-    /// For programs
+    /// For programs; docs/how-to/ask-offline.md lists the fields
     Json,
 }
 

@@ -20,6 +20,7 @@ mod peer;
 mod policy;
 mod port;
 mod selector;
+mod surprises;
 #[cfg(test)]
 mod tests;
 
@@ -27,6 +28,7 @@ use std::fmt;
 
 pub use policy::admit;
 pub use selector::selector;
+pub use surprises::{Surprise, surprises};
 
 use crate::model::{Mode, NetworkPolicy};
 use field::Path;

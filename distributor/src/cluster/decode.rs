@@ -19,6 +19,7 @@ mod tests;
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use sidewall_policy::admit::Surprise;
 use sidewall_policy::model::NamespacedName;
 
 use super::convert;
@@ -28,6 +29,8 @@ use super::yaml::{self, Content};
 use crate::problem::Problem;
 use header::{Header, Version};
 
+const NAMELESS: &str = "Required value: a name is required";
+
 /// What a file says.
 #[derive(Debug, Default)]
 pub(super) struct Loaded {
@@ -35,6 +38,8 @@ pub(super) struct Loaded {
     pub(super) objects: Vec<Object>,
     /// What is wrong with them.
     pub(super) problems: Vec<Problem>,
+    /// What is right and may not be what was meant.
+    pub(super) surprises: Vec<(ObjectRef, Surprise)>,
     /// Objects made up for documents that are not YAML: they stand in for policies that are not
     /// known any better.
     pub(super) stand_ins: Vec<Object>,
@@ -95,9 +100,7 @@ fn item(
     let mut report = Report::new(place);
     match header.version() {
         Version::Ours(kind) => {
-            let (object, problems) = object(kind, &header, &value, ambiguous, place);
-            loaded.objects.extend(object);
-            loaded.problems.extend(problems);
+            object(kind, &header, &value, ambiguous, place, loaded);
         }
         Version::Unknown(kind) => {
             let reference = header.reference(kind, place);
@@ -134,51 +137,64 @@ fn object(
     value: &Value,
     ambiguous: Option<&str>,
     place: &str,
-) -> (Option<Object>, Vec<Problem>) {
+    loaded: &mut Loaded,
+) {
     let reference = header.reference(kind, place);
     let mut report = Report::new(&reference);
-    if header.name.is_none() {
-        let reason = "Required value: a name is required";
-        if kind != Kind::NetworkPolicy {
-            report.add("metadata.name", reason, "the object is not used");
-            return (None, report.into_problems());
+    let object = match (&header.name, ambiguous) {
+        (None, _) if kind != Kind::NetworkPolicy => {
+            report.add("metadata.name", NAMELESS, "the object is not used");
+            None
         }
-        report.add(
-            "metadata.name",
-            reason,
-            "it is in force under its place in the file",
-        );
-    }
-    if let Some(why) = ambiguous {
-        let consequence = match kind {
-            Kind::NetworkPolicy => policy::SEALED,
-            _ => "the object is not used",
-        };
-        report.add("", why, consequence);
-        let sealed = || Object::NetworkPolicy(policy::sealed(reference.id));
-        let object = (kind == Kind::NetworkPolicy).then(sealed);
-        return (object, report.into_problems());
-    }
-    let name = reference.id.name.as_ref();
-    let id = reference.id.clone();
-    let object = match kind {
-        Kind::Namespace => typed(value, &mut report)
-            .map(|raw| Object::Namespace(convert::namespace(name, &raw, &mut report))),
-        Kind::Node => typed(value, &mut report)
-            .map(|raw| Object::Node(convert::node(name, &raw, &mut report))),
-        Kind::Pod => {
-            typed(value, &mut report).map(|raw| Object::Pod(convert::pod(id, &raw, &mut report)))
+        (_, Some(why)) if kind != Kind::NetworkPolicy => {
+            report.add("", why, "the object is not used");
+            None
         }
-        Kind::Service => typed(value, &mut report)
-            .map(|raw| Object::Service(convert::service(id, &raw, &mut report))),
-        Kind::EndpointSlice => typed(value, &mut report)
-            .map(|raw| Object::EndpointSlice(convert::endpoint_slice(id, &raw, &mut report))),
-        Kind::NetworkPolicy => {
-            let policy = policy::read(value, id, &mut report);
-            Some(Object::NetworkPolicy(policy))
+        (name, ambiguous) => {
+            if name.is_none() {
+                let consequence = "it is in force under its place in the file";
+                report.add("metadata.name", NAMELESS, consequence);
+            }
+            match ambiguous {
+                Some(why) => {
+                    report.add("", why, policy::SEALED);
+                    Some(Object::NetworkPolicy(policy::sealed(reference.id)))
+                }
+                None => unambiguous(&reference, value, &mut report, &mut loaded.surprises),
+            }
         }
     };
-    (object, report.into_problems())
+    loaded.objects.extend(object);
+    loaded.problems.extend(report.into_problems());
+}
+
+fn unambiguous(
+    reference: &ObjectRef,
+    value: &Value,
+    report: &mut Report,
+    surprises: &mut Vec<(ObjectRef, Surprise)>,
+) -> Option<Object> {
+    let name = reference.id.name.as_ref();
+    let id = reference.id.clone();
+    match reference.kind {
+        Kind::Namespace => typed(value, report)
+            .map(|raw| Object::Namespace(convert::namespace(name, &raw, report))),
+        Kind::Node => {
+            typed(value, report).map(|raw| Object::Node(convert::node(name, &raw, report)))
+        }
+        Kind::Pod => typed(value, report).map(|raw| Object::Pod(convert::pod(id, &raw, report))),
+        Kind::Service => {
+            typed(value, report).map(|raw| Object::Service(convert::service(id, &raw, report)))
+        }
+        Kind::EndpointSlice => typed(value, report)
+            .map(|raw| Object::EndpointSlice(convert::endpoint_slice(id, &raw, report))),
+        Kind::NetworkPolicy => {
+            let (policy, surprising) = policy::read(value, id, report);
+            let about = |surprise| (reference.clone(), surprise);
+            surprises.extend(surprising.into_iter().map(about));
+            Some(Object::NetworkPolicy(policy))
+        }
+    }
 }
 
 /// Reads a whole object of a `k8s-openapi` type.

@@ -17,12 +17,15 @@ mod surroundings;
 mod tests;
 mod watch;
 
+use std::io;
 use std::path::Path;
 
+use sidewall_policy::admit::Surprise;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::event::Batch;
+use super::decode;
+use super::event::{Batch, ObjectRef};
 pub use folder::Folder;
 
 /// How many changes may wait for whoever folds them before reading stops.
@@ -36,6 +39,21 @@ pub fn start(folder: &Path, cancellation: CancellationToken) -> mpsc::Receiver<B
     let (sender, receiver) = mpsc::channel(QUEUE);
     tokio::spawn(watch::run(Folder::new(folder), sender, cancellation));
     receiver
+}
+
+/// Reads what is legal in the policies of a folder and may not be what was meant.
+///
+/// # Errors
+/// The folder, or one in it, cannot be listed. A file that cannot be read is left out: [`read`]
+/// reports it.
+pub fn surprises(folder: &Path) -> io::Result<Vec<(ObjectRef, Surprise)>> {
+    let files = files::read(folder)?;
+    let readable = files
+        .into_iter()
+        .filter_map(|(path, text)| Some((path, text.ok()?)));
+    Ok(readable
+        .flat_map(|(path, text)| decode::file(&path.display().to_string(), &text).surprises)
+        .collect())
 }
 
 /// Reads a folder once, as the first batch of [`start`] would be.

@@ -148,7 +148,9 @@ fn strangers(worlds: &[&World]) -> BTreeSet<IpAddr> {
     let policies = worlds
         .iter()
         .flat_map(|world| world.cluster.policies.values());
-    let blocks: BTreeSet<IpNet> = policies.flat_map(blocks).collect();
+    // Who lies in no smaller block stands for "everywhere".
+    let blocks = policies.flat_map(blocks).filter(|net| net.prefix_len() > 0);
+    let blocks: BTreeSet<IpNet> = blocks.collect();
     // Documentation ranges (RFC 5737, RFC 3849): whoever writes them into a policy means nobody.
     let nowhere = [
         IpAddr::from([203, 0, 113, 1]),

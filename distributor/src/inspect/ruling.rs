@@ -106,7 +106,9 @@ impl Side {
                 "isolated by {by}; nearest is {}, whose `{}` does not match",
                 near.rule, near.missed
             ),
-            ("no-rule", None, None) => format!("isolated by {by}, which has no rule"),
+            ("no-rule", None, None) => {
+                format!("isolated by {by}, without any rule that could match")
+            }
             (reason, ..) => reason.to_owned(),
         }
     }

@@ -9,7 +9,7 @@ use k8s_openapi::api::networking::v1 as k8s;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
-use sidewall_policy::admit::{MODE_ANNOTATION, admit};
+use sidewall_policy::admit::{MODE_ANNOTATION, Surprise, admit, surprises};
 use sidewall_policy::model::{Direction, Mode, NamespacedName, NetworkPolicy, Selector};
 use sidewall_policy::spec;
 
@@ -26,16 +26,21 @@ const CLOSED_PEER: &str = "this peer matches nothing";
 const CLOSED_PORT: &str = "this port matches nothing";
 const CLOSED_RULE: &str = "this rule matches nothing";
 
-/// Reads a policy.
-pub(super) fn read(value: &Value, id: NamespacedName, report: &mut Report) -> NetworkPolicy {
-    let mut reader = Reader {
-        report,
-        replaced: Vec::new(),
-        doubt: Doubt::None,
-    };
+/// Reads a policy, and finds what may surprise its author: what is not understood is a problem and
+/// no surprise.
+pub(super) fn read(
+    value: &Value,
+    id: NamespacedName,
+    report: &mut Report,
+) -> (NetworkPolicy, Vec<Surprise>) {
+    let mut reader = Reader::new(report);
     let mut raw = reader.policy(value);
+    let mut surprising = Vec::new();
     match reader.doubt {
-        Doubt::None => {}
+        Doubt::None => {
+            surprising = surprises(&raw);
+            surprising.retain(|surprise| !reader.stood_in(&surprise.field));
+        }
         Doubt::Selector => close_rules(&mut raw),
         Doubt::Spec => close(&mut raw),
     }
@@ -53,10 +58,11 @@ pub(super) fn read(value: &Value, id: NamespacedName, report: &mut Report) -> Ne
                 .add(violation.field, violation.reason, violation.consequence);
         }
     }
-    NetworkPolicy {
+    let policy = NetworkPolicy {
         id,
         ..admitted.policy
-    }
+    };
+    (policy, surprising)
 }
 
 /// Reads a policy of a version that is not ours: whom it isolates is taken from it, whom it allows
@@ -68,7 +74,7 @@ pub(super) fn closed(value: &Value, id: NamespacedName) -> NetworkPolicy {
             *rules = Vec::new();
         }
     };
-    let mut policy = read(value, id, &mut ignored);
+    let (mut policy, _) = read(value, id, &mut ignored);
     shut(&mut policy.ingress);
     shut(&mut policy.egress);
     policy
@@ -104,7 +110,15 @@ struct Reader<'a> {
     doubt: Doubt,
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
+    fn new(report: &'a mut Report) -> Self {
+        Self {
+            report,
+            replaced: Vec::new(),
+            doubt: Doubt::None,
+        }
+    }
+
     fn policy(&mut self, value: &Value) -> spec::NetworkPolicy {
         for key in value.as_object().into_iter().flat_map(Map::keys) {
             match key.as_str() {

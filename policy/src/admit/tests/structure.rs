@@ -306,3 +306,64 @@ fn a_hostile_value_is_quoted_in_part() {
     let admitted = admit(&from(vec![block(&"9".repeat(100_000), &[])]));
     assert!(admitted.violations[0].reason.len() < 300);
 }
+
+#[test]
+fn a1_a4_a5_a6_a13_surprises_are_told_and_change_nothing() {
+    let rules = || Some(vec![Rule::default()]);
+    let port = |port: Port| {
+        let rule = Rule {
+            ports: Some(vec![Port::default(), port]),
+            ..Rule::default()
+        };
+        Some(vec![rule])
+    };
+    let tcp = Port {
+        protocol: Some("TCP".to_owned()),
+        ..Port::default()
+    };
+    // (policyTypes, ingress, egress, rows and fields)
+    let cases = [
+        (None, None, None, vec![("A1", "spec")]),
+        (None, None, Some(vec![]), vec![("A4", "spec.egress")]),
+        (
+            types(&["Egress"]),
+            rules(),
+            rules(),
+            vec![("A5", "spec.ingress")],
+        ),
+        (
+            types(&["Ingress"]),
+            rules(),
+            rules(),
+            vec![("A6", "spec.egress")],
+        ),
+        (
+            None,
+            port(tcp),
+            None,
+            vec![("A13", "spec.ingress[0].ports[0]")],
+        ),
+        (None, None, rules(), vec![]),
+        (
+            types(&["Ingress", "Egress"]),
+            Some(vec![]),
+            Some(vec![]),
+            vec![],
+        ),
+    ];
+    for (policy_types, ingress, egress, expected) in cases {
+        let raw = NetworkPolicy {
+            policy_types,
+            ingress,
+            egress,
+            ..policy()
+        };
+        let found = crate::admit::surprises(&raw);
+        let found: Vec<(&str, &str)> = found
+            .iter()
+            .map(|surprise| (surprise.row, surprise.field.as_str()))
+            .collect();
+        assert_eq!(found, expected, "{raw:?}");
+        assert_eq!(admit(&raw).violations, []);
+    }
+}
