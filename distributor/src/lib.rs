@@ -10,6 +10,7 @@ pub mod cluster;
 pub mod index;
 pub mod inspect;
 pub mod metrics;
+pub mod node;
 pub mod problem;
 pub mod publish;
 pub mod redirect;

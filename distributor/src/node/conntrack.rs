@@ -1,0 +1,218 @@
+//! Ends the connections that the kernel knows and a new snapshot denies.
+//!
+//! The kernel's rules judge first packets; what was allowed once goes on as *established* until its
+//! entry in the connection table is gone. So after each change of the rules the table is read, every
+//! connection judged again, and the entries of those denied now deleted. What they send next is new
+//! to the kernel and judged by the new rules; TCP cannot revive, for it does not begin with a SYN.
+//!
+//! A connection's ends are the one who opened it and the one who answers: `semantics I1`'s real
+//! backend, behind any DNAT. It never touches
+//!
+//! - connections of the node itself (`semantics G6`): one end is an address of the node;
+//! - connections that neither come from nor go to a pod of this node;
+//! - connection tracking zones but the default one. The leg from the node's Envoy to a server lives
+//!   in a zone of its own and ends with the client's leg, which is in the default zone.
+//!
+//! Connections that a helper expected (the data connection of FTP) are judged like any other.
+
+mod entry;
+
+use std::collections::HashSet;
+use std::io;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use sidewall_policy::record::Record;
+use sidewall_policy::snapshot::Snapshot;
+
+use super::netlink::{CONNTRACK, NLM_F_DUMP, Reply, Request, Socket, Subject, messages};
+use super::seen::{Fate, Seen, within};
+use entry::Entry;
+
+/// `IPCTNL_MSG_CT_GET` of linux/netfilter/nfnetlink_conntrack.h.
+const GET: u8 = 1;
+
+/// What the kernel may keep for the socket: more than the answers to one batch of deletions.
+const QUEUE: usize = 1 << 20;
+
+/// How many deletions are asked for before their answers are read.
+const BATCH: usize = 64;
+
+/// The sequence number of the listing; deletions have their place in a batch.
+const LISTING: u32 = u32::MAX;
+
+/// Why connections that are denied may still be there.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The node's own addresses are unknown, so its own connections cannot be told from pods'.
+    #[error("cannot read the addresses of this node to leave its own connections alone")]
+    Addresses(#[source] io::Error),
+    /// The connection table cannot be reached.
+    #[error(
+        "cannot {step} the kernel's connections; live connections outlive the policies that deny \
+         them. This needs CAP_NET_ADMIN in the node's network namespace and the kernel's \
+         nf_conntrack_netlink"
+    )]
+    Netlink {
+        /// What was attempted.
+        step: &'static str,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The kernel refused to end some of them.
+    #[error(
+        "{kept} of {} denied connections could not be ended; the first says: {source}. They go on \
+         until they close",
+        kept + cut.len()
+    )]
+    Kept {
+        /// How many are alive still.
+        kept: usize,
+        /// What was said of the first.
+        source: io::Error,
+        /// Those that were ended.
+        cut: Vec<Record>,
+    },
+}
+
+/// Deletes every connection of this node's pods that `snapshot` denies now, and those of addresses
+/// in `pod_cidrs`, this node's pod ranges, that it does not know. Returns what was cut, as records;
+/// connections that were closed already, and only remembered, are deleted without one.
+///
+/// # Errors
+/// [`Error::Kept`] has the records of what was cut all the same.
+///
+/// # Panics
+/// Outside of a tokio runtime.
+pub async fn revoke(snapshot: &Snapshot, pod_cidrs: &[IpNet]) -> Result<Vec<Record>, Error> {
+    let judge = Judge {
+        snapshot,
+        pod_cidrs,
+        own: own_addresses().map_err(Error::Addresses)?,
+    };
+    let mut socket = Socket::open(QUEUE).map_err(step("open a socket to"))?;
+    let denied = list_denied(&mut socket, &judge)
+        .await
+        .map_err(step("list"))?;
+    let mut cut = Vec::new();
+    let mut kept = 0;
+    let mut first = None;
+    for batch in denied.chunks(BATCH) {
+        let outcomes = delete(&mut socket, batch).await.map_err(step("delete"))?;
+        for (entry, outcome) in batch.iter().zip(outcomes) {
+            match outcome {
+                Ok(()) if !entry.is_closed => cut.extend(judge.record(&entry.seen)),
+                Ok(()) => {}
+                // It ended by itself.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => {
+                    kept += 1;
+                    first.get_or_insert(error);
+                }
+            }
+        }
+    }
+    match first {
+        None => Ok(cut),
+        Some(source) => Err(Error::Kept { kept, source, cut }),
+    }
+}
+
+fn step(step: &'static str) -> impl Fn(io::Error) -> Error {
+    move |source| Error::Netlink { step, source }
+}
+
+/// The addresses of all interfaces.
+fn own_addresses() -> io::Result<HashSet<IpAddr>> {
+    let interfaces = nix::ifaddrs::getifaddrs()?;
+    let ip = |address: nix::sys::socket::SockaddrStorage| {
+        let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
+        v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
+    };
+    Ok(interfaces
+        .filter_map(|interface| ip(interface.address?))
+        .collect())
+}
+
+/// What decides about one entry.
+struct Judge<'a> {
+    snapshot: &'a Snapshot,
+    pod_cidrs: &'a [IpNet],
+    own: HashSet<IpAddr>,
+}
+
+impl Judge<'_> {
+    fn denies(&self, entry: &Entry) -> bool {
+        let Seen {
+            source,
+            destination,
+            ..
+        } = entry.seen;
+        entry.zone == 0
+            && (within(self.pod_cidrs, source) || within(self.pod_cidrs, destination))
+            && !self.own.contains(&source)
+            && !self.own.contains(&destination)
+            && !matches!(self.fate(&entry.seen), Fate::Allowed(_))
+    }
+
+    fn fate(&self, seen: &Seen) -> Fate {
+        seen.judge(self.snapshot, self.pod_cidrs)
+    }
+
+    fn record(&self, seen: &Seen) -> Option<Record> {
+        let record = match self.fate(seen) {
+            Fate::Allowed(_) => return None,
+            Fate::Denied(decision) => seen.record(self.snapshot, &decision, None),
+            Fate::Unknown => seen.unknown(self.snapshot),
+        };
+        Some(record.cut())
+    }
+}
+
+async fn list_denied(socket: &mut Socket, judge: &Judge<'_>) -> io::Result<Vec<Entry>> {
+    let everything = Subject {
+        subsystem: CONNTRACK,
+        kind: GET,
+        family: 0,
+        resource: 0,
+    };
+    let request = Request::new(everything, NLM_F_DUMP, LISTING);
+    socket.send(&request.finish()).await?;
+    let mut denied = Vec::new();
+    loop {
+        for message in messages(socket.receive().await?) {
+            match message.reply {
+                Reply::Done => return Ok(denied),
+                Reply::Failed(error) => return Err(error),
+                Reply::Object { family, attributes } => {
+                    let entry = Entry::read(family, attributes);
+                    denied.extend(entry.filter(|entry| judge.denies(entry)));
+                }
+            }
+        }
+    }
+}
+
+/// Asks for the deletion of some entries and reads the answers, in the same order.
+async fn delete(socket: &mut Socket, batch: &[Entry]) -> io::Result<Vec<io::Result<()>>> {
+    let requests = (0..).zip(batch);
+    let requests: Vec<u8> = requests
+        .flat_map(|(sequence, entry)| entry.deletion(sequence))
+        .collect();
+    socket.send(&requests).await?;
+    let mut outcomes: Vec<Option<io::Result<()>>> = batch.iter().map(|_| None).collect();
+    while outcomes.iter().any(Option::is_none) {
+        for message in messages(socket.receive().await?) {
+            let place = usize::try_from(message.sequence).ok();
+            if let Some(outcome) = place.and_then(|place| outcomes.get_mut(place)) {
+                *outcome = match message.reply {
+                    Reply::Done => Some(Ok(())),
+                    Reply::Failed(error) => Some(Err(error)),
+                    Reply::Object { .. } => None,
+                };
+            }
+        }
+    }
+    Ok(outcomes.into_iter().flatten().collect())
+}

@@ -1,0 +1,128 @@
+//! One entry of the kernel's connection table.
+
+use std::net::IpAddr;
+
+use crate::node::netlink::{CONNTRACK, NLM_F_ACK, Request, Subject, attribute, be16};
+use crate::node::seen::{Seen, has_ports};
+
+/// `IPCTNL_MSG_CT_DELETE` of linux/netfilter/nfnetlink_conntrack.h, as are the numbers below.
+const DELETE: u8 = 2;
+
+const CTA_TUPLE_ORIG: u16 = 1;
+const CTA_TUPLE_REPLY: u16 = 2;
+const CTA_PROTOINFO: u16 = 4;
+const CTA_ID: u16 = 12;
+const CTA_ZONE: u16 = 18;
+
+const CTA_TUPLE_IP: u16 = 1;
+const CTA_TUPLE_PROTO: u16 = 2;
+const CTA_TUPLE_ZONE: u16 = 3;
+
+const CTA_IP_V4_SRC: u16 = 1;
+const CTA_IP_V6_SRC: u16 = 3;
+
+const CTA_PROTO_NUM: u16 = 1;
+const CTA_PROTO_SRC_PORT: u16 = 2;
+
+const CTA_PROTOINFO_TCP: u16 = 1;
+const CTA_PROTOINFO_TCP_STATE: u16 = 1;
+
+/// `TCP_CONNTRACK_TIME_WAIT` and `TCP_CONNTRACK_CLOSE` of linux/netfilter/nf_conntrack_tcp.h.
+const CLOSED_TCP_STATES: [u8; 2] = [7, 8];
+
+/// A connection, and what the kernel needs to find it again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Entry {
+    /// Who opened it and who answers: the real backend, if the destination was rewritten.
+    pub seen: Seen,
+    /// The zone it lives in; 0 is the default one.
+    pub zone: u16,
+    /// A TCP connection that has ended and is only remembered.
+    pub is_closed: bool,
+    family: u8,
+    /// The original tuple, byte for byte.
+    tuple: Vec<u8>,
+    /// Tells this connection from a later one with the same tuple.
+    id: Option<Vec<u8>>,
+}
+
+impl Entry {
+    /// Reads an entry; `None` if it is not one of IP.
+    pub(super) fn read(family: u8, attributes: &[u8]) -> Option<Self> {
+        let tuple = attribute(attributes, CTA_TUPLE_ORIG)?;
+        let opener = End::read(tuple)?;
+        let answerer = End::read(attribute(attributes, CTA_TUPLE_REPLY)?)?;
+        let zone = attribute(attributes, CTA_ZONE).or_else(|| attribute(tuple, CTA_TUPLE_ZONE));
+        Some(Self {
+            seen: Seen {
+                source: opener.address,
+                destination: answerer.address,
+                protocol: opener.protocol,
+                ports: opener.port.zip(answerer.port),
+            },
+            zone: zone.and_then(be16).unwrap_or_default(),
+            is_closed: tcp_state(attributes)
+                .is_some_and(|state| CLOSED_TCP_STATES.contains(&state)),
+            family,
+            tuple: tuple.to_owned(),
+            id: attribute(attributes, CTA_ID).map(<[u8]>::to_owned),
+        })
+    }
+
+    /// The request to delete it, and no other with the same tuple.
+    pub(super) fn deletion(&self, sequence: u32) -> Vec<u8> {
+        let subject = Subject {
+            subsystem: CONNTRACK,
+            kind: DELETE,
+            family: self.family,
+            resource: 0,
+        };
+        let request = Request::new(subject, NLM_F_ACK, sequence)
+            .nested(CTA_TUPLE_ORIG, &self.tuple)
+            .attribute(CTA_ZONE, &self.zone.to_be_bytes());
+        match &self.id {
+            Some(id) => request.attribute(CTA_ID, id).finish(),
+            None => request.finish(),
+        }
+    }
+}
+
+/// The sender of one direction.
+struct End {
+    address: IpAddr,
+    protocol: u8,
+    port: Option<u16>,
+}
+
+impl End {
+    fn read(tuple: &[u8]) -> Option<Self> {
+        let ip = attribute(tuple, CTA_TUPLE_IP)?;
+        let v4 = || {
+            Some(
+                <[u8; 4]>::try_from(attribute(ip, CTA_IP_V4_SRC)?)
+                    .ok()?
+                    .into(),
+            )
+        };
+        let v6 = || {
+            Some(
+                <[u8; 16]>::try_from(attribute(ip, CTA_IP_V6_SRC)?)
+                    .ok()?
+                    .into(),
+            )
+        };
+        let proto = attribute(tuple, CTA_TUPLE_PROTO)?;
+        let protocol = *attribute(proto, CTA_PROTO_NUM)?.first()?;
+        let port = attribute(proto, CTA_PROTO_SRC_PORT).and_then(be16);
+        Some(Self {
+            address: v4().or_else(v6)?,
+            protocol,
+            port: port.filter(|_| has_ports(protocol)),
+        })
+    }
+}
+
+fn tcp_state(attributes: &[u8]) -> Option<u8> {
+    let tcp = attribute(attribute(attributes, CTA_PROTOINFO)?, CTA_PROTOINFO_TCP)?;
+    attribute(tcp, CTA_PROTOINFO_TCP_STATE)?.first().copied()
+}
