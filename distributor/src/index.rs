@@ -32,7 +32,7 @@ use std::sync::Arc;
 
 use sidewall_policy::compile::{Options, PodSource, ServiceTable};
 use sidewall_policy::model::{
-    self, Cluster, Namespace, NamespacedName, NetworkPolicy, Node, Pod, PodPeer,
+    self, Cluster, Namespace, NamespacedName, NetworkPolicy, Node, Pod, PodPeer, TcpPath,
 };
 use sidewall_policy::snapshot::{Bundle, SubjectEntry};
 
@@ -176,6 +176,11 @@ impl Index {
             let pods = pods.map(|pod| pod.id.clone());
             self.dirty.groups_of.extend(pods);
         }
+        if changed.tcp_path {
+            let pods = self.pods.in_namespace(name);
+            let pods = pods.map(|pod| pod.id.clone());
+            self.dirty.subjects.extend(pods);
+        }
     }
 
     fn set_node(&mut self, name: &Arc<str>, node: Option<Node>) {
@@ -195,6 +200,9 @@ impl Index {
 
         if differs(|pod| Part::Node(pod.node.as_deref())) {
             self.nodes.move_pod(id, old, new);
+            self.dirty.subjects.insert(id.clone());
+        }
+        if differs(|pod| Part::TcpPath(pod.tcp_path)) {
             self.dirty.subjects.insert(id.clone());
         }
         let moved = differs(|pod| Part::Addresses(pod.is_selectable(), &pod.ips));
@@ -328,6 +336,7 @@ impl Index {
             id: id.clone(),
             ips,
             node_addresses: self.nodes.addresses(pod.node.as_ref()),
+            tcp_path: TcpPath::of(pod, self.namespaces.get(&id.namespace)),
             group: Arc::clone(group),
         });
         Some(bundle.encode())
@@ -338,6 +347,7 @@ impl Index {
 #[derive(PartialEq)]
 enum Part<'a> {
     Node(Option<&'a str>),
+    TcpPath(Option<TcpPath>),
     Addresses(bool, &'a [IpAddr]),
     Ports(&'a [model::PodPort]),
     Labels(bool, &'a model::Labels),

@@ -7,7 +7,9 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use sidewall_policy::compile::{Options, compile_snapshot};
-use sidewall_policy::model::{Cluster, Labels, Mode, Namespace, NamespacedName, Phase, Pod};
+use sidewall_policy::model::{
+    Cluster, Labels, Mode, Namespace, NamespacedName, Phase, Pod, TcpPath,
+};
 use sidewall_policy::snapshot::Snapshot;
 use tokio::sync::watch;
 
@@ -22,6 +24,7 @@ pub(crate) fn pod(name: &str) -> NamespacedName {
 pub(crate) fn snapshot(pod: &NamespacedName, ip: &str) -> Published {
     let mut cluster = Cluster::default();
     let namespace = Namespace {
+        tcp_path: TcpPath::default(),
         name: pod.namespace.clone(),
         labels: Labels::default(),
         mode: Mode::Enforce,
@@ -35,6 +38,7 @@ pub(crate) fn snapshot(pod: &NamespacedName, ip: &str) -> Published {
         host_network: false,
         phase: Phase::Running,
         created: 0,
+        tcp_path: None,
         ports: Vec::new(),
     };
     cluster.pods.insert(pod.clone(), object);

@@ -27,12 +27,13 @@ use std::sync::Arc;
 
 pub use group::{Group, GroupKey, GroupTables};
 pub use hosts::Hosts;
+pub(crate) use ports::OTHER_PROTOCOLS;
 pub use ports::{PortEntry, PortSpan, protocol_code};
 pub use scan::ClusterScan;
 pub use services::{Family, ServiceKey, ServiceTable, ServiceVerdict};
 pub use table::{RuleRef, Table};
 
-use crate::model::{Cluster, NamespacedName, Pod, PodPeer};
+use crate::model::{Cluster, NamespacedName, Pod, PodPeer, TcpPath};
 use crate::snapshot::{Bundle, SubjectEntry};
 
 /// Choices that hold for a whole cluster.
@@ -104,6 +105,7 @@ pub fn compile_snapshot(
             id: pod.id.clone(),
             ips,
             node_addresses,
+            tcp_path: TcpPath::of(pod, cluster.namespaces.get(&pod.id.namespace)),
             group: Arc::clone(group),
         });
     }

@@ -22,7 +22,9 @@ mod table;
 mod tests;
 
 pub use explain::{Explanation, NearMiss, RuleName};
-pub(crate) use search::{Directory, Fences, host_key_v4, host_key_v6};
+pub(crate) use search::{
+    Directory, Fences, host_key_v4, host_key_v6, host_of_key_v4, host_of_key_v6,
+};
 
 use crate::compile::Family;
 use crate::model::Direction;

@@ -11,7 +11,9 @@ mod protocol;
 #[cfg(test)]
 mod tests;
 
-pub use cluster::{Backend, Cluster, Namespace, Node, Phase, Pod, PodPort, Service, ServicePort};
+pub use cluster::{
+    Backend, Cluster, Namespace, Node, Phase, Pod, PodPort, Service, ServicePort, TcpPath,
+};
 pub use labels::{Labels, Requirement, Selector, Test};
 pub use name::NamespacedName;
 pub use policy::{

@@ -43,11 +43,13 @@ mod check;
 mod encode;
 mod error;
 pub(crate) mod layout;
+mod rules;
 mod view;
 
 pub use bundle::{Bundle, SubjectEntry};
 pub use error::SnapshotError;
 pub use layout::{MAGIC, MAX_LENGTH, VERSION};
+pub use rules::{PodRules, PortRange, TableRules};
 pub(crate) use view::{TableView, View, slice};
 
 use view::Checked;

@@ -22,6 +22,7 @@ fn cluster(pods: u32) -> Cluster {
             host_network: false,
             phase: Phase::Running,
             created: 0,
+            tcp_path: None,
             ports: Vec::new(),
         };
         cluster.pods.insert(id, pod);

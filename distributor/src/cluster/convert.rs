@@ -9,6 +9,7 @@ mod node;
 mod pod;
 pub(super) mod policy;
 mod service;
+mod tcp_path;
 #[cfg(test)]
 mod tests;
 

@@ -18,6 +18,8 @@ pub(super) struct Changed {
     pub(super) labels: bool,
     /// Whether its policies are enforced.
     pub(super) mode: bool,
+    /// Who carries the TCP of its pods.
+    pub(super) tcp_path: bool,
 }
 
 impl Namespaces {
@@ -29,9 +31,11 @@ impl Namespaces {
         };
         let (old, new) = (old.as_ref(), self.get(name));
         let mode = |namespace: Option<&Namespace>| namespace.map_or(Mode::Enforce, |ns| ns.mode);
+        let tcp_path = |namespace: Option<&Namespace>| namespace.map(|ns| ns.tcp_path);
         Changed {
             labels: old.map(|ns| &ns.labels) != new.map(|ns| &ns.labels),
             mode: mode(old) != mode(new),
+            tcp_path: tcp_path(old).unwrap_or_default() != tcp_path(new).unwrap_or_default(),
         }
     }
 

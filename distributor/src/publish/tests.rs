@@ -38,6 +38,7 @@ fn pod(pod: &str, address: Option<&str>) -> Event {
         host_network: false,
         phase: Phase::Running,
         created: 0,
+        tcp_path: None,
         ports: Vec::new(),
     }))
 }

@@ -86,6 +86,7 @@ fn snapshot(is_open: bool) -> Vec<u8> {
             host_network: false,
             phase: Phase::Running,
             created: 0,
+            tcp_path: None,
             ports: Vec::new(),
         },
     );

@@ -133,6 +133,7 @@ fn add(cluster: &mut Cluster, name: &str, ip: Ipv4Addr, number: u32) {
         host_network: false,
         phase: Phase::Running,
         created: 0,
+        tcp_path: None,
         ports: Vec::new(),
     };
     cluster.pods.insert(id, pod);

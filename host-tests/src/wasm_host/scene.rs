@@ -7,7 +7,7 @@ use sidewall_policy::compile::{Options, compile_snapshot};
 use sidewall_policy::model::{
     Backend, Cluster, IpBlock, Labels, Mode, Namespace, NamespaceScope, NamespacedName,
     NetworkPolicy, Node, Peer, Peers, Phase, Pod, PodPeer, PortMatch, PortRange, Ports, Protocol,
-    Requirement, Rule, Selector, Service, ServicePort, Test,
+    Requirement, Rule, Selector, Service, ServicePort, TcpPath, Test,
 };
 
 /// A cluster under construction. Names are `namespace/name`; namespaces appear with their objects.
@@ -42,6 +42,7 @@ impl Scene {
             host_network: false,
             phase: Phase::Running,
             created: 0,
+            tcp_path: None,
             ports: Vec::new(),
         };
         self.cluster.pods.insert(id, pod);
@@ -111,6 +112,7 @@ impl Scene {
     fn own(&mut self, id: &str) -> NamespacedName {
         let id = name(id);
         let namespace = Namespace {
+            tcp_path: TcpPath::default(),
             name: Arc::clone(&id.namespace),
             labels: Labels::default(),
             mode: Mode::Enforce,

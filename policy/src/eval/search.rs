@@ -17,20 +17,48 @@ pub(crate) fn host_key_v4(ip: Ipv4Addr) -> u32 {
     x ^ (x >> 16)
 }
 
+/// The address that [`host_key_v4`] scrambled. Multiplying by an inverse undoes multiplying.
+pub(crate) fn host_of_key_v4(key: u32) -> Ipv4Addr {
+    let mut x = key;
+    x ^= x >> 16;
+    x = x.wrapping_mul(0x7ed1_b41d);
+    x ^= (x >> 13) ^ (x >> 26);
+    x = x.wrapping_mul(0xa5cb_9243);
+    Ipv4Addr::from_bits(x ^ (x >> 16))
+}
+
+/// A bijection of 64 bits (the 64-bit finaliser of MurmurHash3).
+fn mix(mut x: u64) -> u64 {
+    x ^= x >> 33;
+    x = x.wrapping_mul(0xff51_afd7_ed55_8ccd);
+    x ^= x >> 33;
+    x = x.wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+    x ^ (x >> 33)
+}
+
+/// The inverse of [`mix`].
+fn unmix(mut x: u64) -> u64 {
+    x ^= x >> 33;
+    x = x.wrapping_mul(0x9cb4_b2f8_1293_37db);
+    x ^= x >> 33;
+    x = x.wrapping_mul(0x4f74_430c_22a5_4005);
+    x ^ (x >> 33)
+}
+
 /// Scrambles an IPv6 address: the upper half takes in the lower one, which stays as it is, so that
 /// the whole remains a bijection.
 pub(crate) fn host_key_v6(ip: Ipv6Addr) -> u128 {
-    fn mix(mut x: u64) -> u64 {
-        x ^= x >> 33;
-        x = x.wrapping_mul(0xff51_afd7_ed55_8ccd);
-        x ^= x >> 33;
-        x = x.wrapping_mul(0xc4ce_b9fe_1a85_ec53);
-        x ^ (x >> 33)
-    }
     let whole = u128::from(ip);
     let low = whole as u64;
     let high = mix((whole >> 64) as u64 ^ mix(low));
     (u128::from(high) << 64) | u128::from(low)
+}
+
+/// The address that [`host_key_v6`] scrambled.
+pub(crate) fn host_of_key_v6(key: u128) -> Ipv6Addr {
+    let low = key as u64;
+    let high = unmix((key >> 64) as u64) ^ mix(low);
+    Ipv6Addr::from_bits((u128::from(high) << 64) | u128::from(low))
 }
 
 /// A sorted, evenly spread key.
@@ -209,6 +237,13 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
+        #[test]
+        fn keys_lead_back_to_their_addresses(v4: u32, v6: u128) {
+            let (v4, v6) = (Ipv4Addr::from_bits(v4), Ipv6Addr::from_bits(v6));
+            prop_assert_eq!(host_of_key_v4(host_key_v4(v4)), v4);
+            prop_assert_eq!(host_of_key_v6(host_key_v6(v6)), v6);
+        }
+
         #[test]
         fn finds_every_key_and_no_other(mut keys in prop::collection::vec(any::<u32>(), 0..400), other: u32, shift in 0u32..28) {
             // Shifted keys crowd into few buckets.

@@ -98,7 +98,7 @@ impl View<'_> {
 
     /// The entries of a class of a table.
     #[inline]
-    pub(super) fn entries_of(&self, table: &TableView<'_>, class: u32) -> Option<&[Entry]> {
+    pub(crate) fn entries_of(&self, table: &TableView<'_>, class: u32) -> Option<&[Entry]> {
         slice(self.entries, *table.classes.get(class as usize)?)
     }
 

@@ -23,6 +23,7 @@ fn pod(name: &str, address: &str) -> Pod {
         host_network: false,
         phase: Phase::Running,
         created: 0,
+        tcp_path: None,
         ports: Vec::new(),
     }
 }

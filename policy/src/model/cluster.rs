@@ -30,6 +30,28 @@ pub struct Namespace {
     pub labels: Labels,
     /// [`Mode::Audit`] puts every policy of the namespace into audit mode.
     pub mode: Mode,
+    /// For its pods that do not say it themselves.
+    pub tcp_path: TcpPath,
+}
+
+/// Who carries a pod's TCP connections after the kernel of its node has let them pass.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum TcpPath {
+    /// The Envoy beside it, in the same pod.
+    Sidecar,
+    /// The Envoy of its node.
+    #[default]
+    NodeProxy,
+    /// Nobody: the kernel's verdict is all there is.
+    Kernel,
+}
+
+impl TcpPath {
+    /// Whose word counts: the pod's, then its namespace's, then the default.
+    pub fn of(pod: &Pod, namespace: Option<&Namespace>) -> Self {
+        let of_namespace = || namespace.map(|namespace| namespace.tcp_path);
+        pod.tcp_path.or_else(of_namespace).unwrap_or_default()
+    }
 }
 
 /// The life of a pod as `status.phase` tells it.
@@ -64,6 +86,8 @@ pub struct Pod {
     pub created: i64,
     /// Named container ports, of restartable init containers too (`semantics E14`, `E15`).
     pub ports: Vec<PodPort>,
+    /// Who carries its TCP; `None` leaves it to the namespace, see [`TcpPath::of`].
+    pub tcp_path: Option<TcpPath>,
 }
 
 /// A named container port.

@@ -23,6 +23,11 @@ impl Protocol {
         self as u8
     }
 
+    /// The protocol of a number; `None` for one that no rule can name.
+    pub fn from_number(number: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|p| p.number() == number)
+    }
+
     /// The spelling of the Kubernetes API: `TCP`, `UDP`, `SCTP`; nothing else is legal.
     pub fn from_api(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|p| p.as_str() == name)

@@ -15,6 +15,7 @@ fn pod(name: &str) -> Pod {
         host_network: false,
         phase: Phase::Running,
         created: 0,
+        tcp_path: None,
         ports: Vec::new(),
     }
 }

@@ -15,7 +15,7 @@ use crate::eval::{Flow, Verdict};
 use crate::model::{
     Backend, Cluster, Direction, IpBlock, Labels, Mode, Namespace, NamespaceScope, NamespacedName,
     NetworkPolicy, Node, Peer, Peers, Phase, Pod, PodPeer, PodPort, PortMatch, PortRange, Ports,
-    Protocol, Requirement, Rule, Selector, Service, ServicePort, Test,
+    Protocol, Requirement, Rule, Selector, Service, ServicePort, TcpPath, Test,
 };
 use crate::snapshot::Snapshot;
 
@@ -41,6 +41,7 @@ fn world() -> Cluster {
     let mut cluster = Cluster::default();
     for (name, team) in [("shop", "a"), ("bank", "b")] {
         let namespace = Namespace {
+            tcp_path: TcpPath::default(),
             name: name.into(),
             labels: Labels::from_iter([("team", team), ("kubernetes.io/metadata.name", name)]),
             mode: Mode::Enforce,
@@ -88,6 +89,7 @@ fn world() -> Cluster {
             host_network: false,
             phase: Phase::Running,
             created: 0,
+            tcp_path: None,
             ports: ports
                 .iter()
                 .map(|(name, protocol, number)| PodPort {

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::compile::{Group, Options, ServiceTable};
-use crate::model::NamespacedName;
+use crate::model::{NamespacedName, TcpPath};
 
 /// A pod to judge for.
 #[derive(Clone, Debug)]
@@ -15,6 +15,8 @@ pub struct SubjectEntry {
     pub ips: Vec<IpAddr>,
     /// The addresses of its node (`semantics G9`).
     pub node_addresses: Vec<IpAddr>,
+    /// Who carries its TCP.
+    pub tcp_path: TcpPath,
     /// Its compiled body. Bodies that are equal are stored once.
     pub group: Arc<Group>,
 }

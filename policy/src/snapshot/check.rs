@@ -3,7 +3,7 @@
 use zerocopy::byteorder::little_endian::U32;
 
 use super::error::SnapshotError;
-use super::layout::{Entry, NONE, Span, Table, Text};
+use super::layout::{Entry, NONE, Span, TCP_KERNEL, TCP_NODE_PROXY, TCP_SIDECAR, Table, Text};
 use super::view::{View, slice};
 
 type Checked = Result<(), SnapshotError>;
@@ -82,6 +82,11 @@ fn subjects(view: &View<'_>) -> Checked {
     }
     for subject in view.subjects {
         index(view.groups, subject.group, "subjects", "unknown group")?;
+        require(
+            matches!(subject.tcp_path, TCP_SIDECAR | TCP_NODE_PROXY | TCP_KERNEL),
+            "subjects",
+            "unknown path of TCP",
+        )?;
         let node = span(
             view.node_addresses,
             subject.node,

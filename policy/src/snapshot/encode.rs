@@ -14,12 +14,12 @@ use super::bundle::{Bundle, SubjectEntry};
 use super::layout::{
     Backing, Entry, FLAG_ENFORCE_OWN_NODE_EGRESS, FLAG_NODE_PLANE, Group, Header, MAGIC, NONE,
     NodePort, Policy, Rule, Section, ServiceAddress, ServicePort, ServiceVerdict, Span, Subject,
-    SubjectV4, SubjectV6, Table, TableRule, Text, VERSION,
+    SubjectV4, SubjectV6, TCP_KERNEL, TCP_NODE_PROXY, TCP_SIDECAR, Table, TableRule, Text, VERSION,
 };
 use super::view::{BODY, SECTION_COUNT, hash};
 use crate::compile::{self, Options};
 use crate::eval::mapped;
-use crate::model::NamespacedName;
+use crate::model::{NamespacedName, TcpPath};
 
 impl Bundle {
     /// The bytes of the snapshot. Equal bundles give equal bytes, whatever the order of `add`.
@@ -94,6 +94,11 @@ impl Writer {
             group: self.group(&entry.group, services).into(),
             node: self.node(&entry.node_addresses),
             backings: self.backings(&entry.exempt(options), services),
+            tcp_path: match entry.tcp_path {
+                TcpPath::Sidecar => TCP_SIDECAR,
+                TcpPath::NodeProxy => TCP_NODE_PROXY,
+                TcpPath::Kernel => TCP_KERNEL,
+            },
         };
         self.subjects.push(subject);
     }

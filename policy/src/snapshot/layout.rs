@@ -20,6 +20,13 @@ pub const FLAG_ENFORCE_OWN_NODE_EGRESS: u16 = 2;
 /// Every flag this build knows.
 pub const KNOWN_FLAGS: u16 = FLAG_NODE_PLANE | FLAG_ENFORCE_OWN_NODE_EGRESS;
 
+/// TCP goes through the pod's sidecar.
+pub const TCP_SIDECAR: u8 = 0;
+/// TCP goes through the node's Envoy.
+pub const TCP_NODE_PROXY: u8 = 1;
+/// TCP goes its way once the kernel has let it pass.
+pub const TCP_KERNEL: u8 = 2;
+
 /// "No such record" where an index is expected.
 pub const NONE: u32 = u32::MAX;
 
@@ -94,6 +101,8 @@ records! {
         node: Span,
         /// Backends that are always allowed to it, a span of `backings`.
         backings: Span,
+        /// Who carries its TCP: `TCP_*`.
+        tcp_path: u8,
     }
     /// A backend of a service port that is always allowed to a subject, because it is the subject
     /// itself or its node; sorted by service port within a subject.

@@ -16,7 +16,7 @@ use proptest::sample::{Index, select, subsequence};
 use sidewall_policy::model::{
     Backend, Cluster, IpBlock, Labels, Mode, Namespace, NamespaceScope, NamespacedName,
     NetworkPolicy, Node, Peer, Peers, Phase, Pod, PodPeer, PodPort, PortMatch, PortRange, Ports,
-    Protocol, Requirement, Rule, Selector, Service, ServicePort, Test,
+    Protocol, Requirement, Rule, Selector, Service, ServicePort, TcpPath, Test,
 };
 
 /// Namespaces that pods and policies may be in; their objects may be missing.
@@ -120,9 +120,10 @@ fn every_address() -> Vec<IpAddr> {
 }
 
 fn namespace(name: &'static str) -> impl Strategy<Value = Namespace> {
-    (labels(), mode()).prop_map(move |(mut labels, mode)| {
+    (labels(), mode(), tcp_path()).prop_map(move |(mut labels, mode, tcp_path)| {
         labels.insert("kubernetes.io/metadata.name", name);
         Namespace {
+            tcp_path,
             name: name.into(),
             labels,
             mode,
@@ -174,9 +175,10 @@ fn pod() -> impl Strategy<Value = Pod> {
         phase,
         0..2i64,
         vec(port, 0..4),
+        option::weighted(0.5, tcp_path()),
     )
         .prop_map(
-            |(id, labels, node, ips, host_network, phase, created, ports)| Pod {
+            |(id, labels, node, ips, host_network, phase, created, ports, tcp_path)| Pod {
                 id,
                 labels,
                 // `semantics G12`: a host-network pod has its node's addresses.
@@ -189,8 +191,13 @@ fn pod() -> impl Strategy<Value = Pod> {
                 phase,
                 created,
                 ports,
+                tcp_path,
             },
         )
+}
+
+fn tcp_path() -> impl Strategy<Value = TcpPath> {
+    select(&[TcpPath::Sidecar, TcpPath::NodeProxy, TcpPath::Kernel][..])
 }
 
 fn selector() -> impl Strategy<Value = Selector> {

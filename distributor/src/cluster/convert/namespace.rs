@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1 as k8s;
 use sidewall_policy::model::Namespace;
 
-use super::{labels, mode};
+use super::{labels, mode, tcp_path};
 use crate::cluster::report::Report;
 
 /// The label that the API server puts on every namespace (`semantics B8`).
@@ -28,5 +28,6 @@ pub(in crate::cluster) fn namespace(
         name: name.into(),
         labels,
         mode: mode(&object.metadata, report),
+        tcp_path: tcp_path::of_namespace(&object.metadata, report),
     }
 }

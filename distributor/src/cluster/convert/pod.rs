@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1 as k8s;
 use sidewall_policy::model::{NamespacedName, Phase, Pod, PodPort};
 
 use super::addresses::addresses;
-use super::{labels, port, protocol};
+use super::{labels, port, protocol, tcp_path};
 use crate::cluster::report::Report;
 
 /// Reads a Pod.
@@ -29,6 +29,7 @@ pub(in crate::cluster) fn pod(id: NamespacedName, object: &k8s::Pod, report: &mu
         phase,
         created,
         ports: spec.map_or_else(Vec::new, |spec| ports(spec, report)),
+        tcp_path: tcp_path::of_pod(&object.metadata, spec, report),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use sidewall_policy::model::{Mode, Phase, Pod, Protocol};
+use sidewall_policy::model::{Mode, Phase, Pod, Protocol, TcpPath};
 
 use crate::cluster::decode::{self, Loaded};
 use crate::cluster::event::{Object, Service, Target};
@@ -217,4 +217,75 @@ fn an_endpoint_slice_of_names_has_no_endpoints() {
     );
     assert_eq!(problems, [""; 0]);
     assert!(matches!(object, Object::EndpointSlice(slice) if slice.addresses.is_empty()));
+}
+
+#[test]
+fn who_carries_a_pods_tcp() {
+    let path = |annotations: &str, spec: &str| {
+        let (pod, problems) = pod(&format!(
+            "metadata: {{name: a, annotations: {{{annotations}}}}}\nspec: {{{spec}}}\n"
+        ));
+        (pod.tcp_path, problems)
+    };
+    let plain = "containers: [{name: c}]";
+    let istio = "containers: [{name: c}, {name: istio-proxy}]";
+    let native =
+        "containers: [{name: c}], initContainers: [{name: istio-proxy, restartPolicy: Always}]";
+    let none: Vec<String> = Vec::new();
+    for (annotations, spec, expected) in [
+        ("", plain, None),
+        ("", istio, Some(TcpPath::Sidecar)),
+        ("", native, Some(TcpPath::Sidecar)),
+        (
+            "sidecar.istio.io/status: '{}'",
+            plain,
+            Some(TcpPath::Sidecar),
+        ),
+        (
+            "sidewall.dev/sidecar: 'true'",
+            plain,
+            Some(TcpPath::Sidecar),
+        ),
+        ("sidewall.dev/sidecar: 'false'", istio, None),
+        (
+            "sidewall.dev/redirect: 'false'",
+            plain,
+            Some(TcpPath::Kernel),
+        ),
+        (
+            "sidewall.dev/redirect: 'true'",
+            plain,
+            Some(TcpPath::NodeProxy),
+        ),
+        (
+            "sidewall.dev/redirect: 'false'",
+            istio,
+            Some(TcpPath::Sidecar),
+        ),
+    ] {
+        assert_eq!(
+            path(annotations, spec),
+            (expected, none.clone()),
+            "{annotations} {spec}"
+        );
+    }
+    let (unread, problems) = path("sidewall.dev/redirect: 'no'", plain);
+    assert_eq!(unread, None);
+    assert_eq!(problems, ["metadata.annotations[sidewall.dev/redirect]"]);
+
+    let namespace = |annotations: &str| match load(&format!(
+        "apiVersion: v1\nkind: Namespace\nmetadata: {{name: n, annotations: {{{annotations}}}}}\n"
+    )) {
+        (Object::Namespace(namespace), _) => namespace,
+        (other, _) => panic!("not a namespace: {other:?}"),
+    };
+    let opted_out = namespace("sidewall.dev/redirect: 'false'");
+    assert_eq!(opted_out.tcp_path, TcpPath::Kernel);
+    let (silent, _) = pod("metadata: {name: a}\nspec: {containers: [{name: c}]}\n");
+    assert_eq!(TcpPath::of(&silent, Some(&opted_out)), TcpPath::Kernel);
+    assert_eq!(
+        TcpPath::of(&silent, Some(&namespace(""))),
+        TcpPath::NodeProxy
+    );
+    assert_eq!(TcpPath::of(&silent, None), TcpPath::NodeProxy);
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use sidewall_policy::admit::admit;
 use sidewall_policy::model::{
     Labels, Mode, Namespace, NamespacedName, Node, Phase, Pod, PodPort, Protocol, Requirement,
-    Selector, Test,
+    Selector, TcpPath, Test,
 };
 use sidewall_policy::spec;
 
@@ -33,6 +33,7 @@ pub(crate) fn pod(namespace: &str, pod: &str, app: &str, address: &str) -> Pod {
         host_network: false,
         phase: Phase::Running,
         created: 0,
+        tcp_path: None,
         ports: Vec::new(),
     }
 }
@@ -47,6 +48,7 @@ pub(crate) fn named_port(port: &str, number: u16) -> PodPort {
 
 pub(crate) fn namespace(namespace: &str, team: &str) -> Object {
     Object::Namespace(Namespace {
+        tcp_path: TcpPath::default(),
         name: namespace.into(),
         labels: labels(&[("kubernetes.io/metadata.name", namespace), ("team", team)]),
         mode: Mode::Enforce,

@@ -1,7 +1,7 @@
 //! What each kind of event compiles again, and what it leaves alone.
 
 use sidewall_policy::compile::Options;
-use sidewall_policy::model::{Mode, Phase};
+use sidewall_policy::model::{Mode, Namespace, Phase, TcpPath};
 
 use super::build::*;
 use super::{Followed, delete, delete_ref};
@@ -166,4 +166,22 @@ fn nothing_is_synced_before_every_kind_is() {
         followed.apply([crate::cluster::Event::Synced(kind)]);
     }
     assert!(followed.index.is_synced());
+}
+
+#[test]
+fn who_carries_tcp_touches_the_pods_it_is_about() {
+    let mut followed = cluster();
+    let mut web = pod("x", "web", "web", "10.0.0.1");
+    web.tcp_path = Some(TcpPath::Sidecar);
+    assert_eq!(followed.apply([apply(Object::Pod(web))]), ["x/web"]);
+    let Object::Namespace(opted_out) = namespace("x", "red") else {
+        panic!("a namespace is a Namespace");
+    };
+    let opted_out = Namespace {
+        tcp_path: TcpPath::Kernel,
+        ..opted_out
+    };
+    let compiled = followed.apply([apply(Object::Namespace(opted_out))]);
+    assert_eq!(compiled, ["x/db", "x/web"]);
+    assert_eq!(followed.snapshots, followed.compiled_from_scratch());
 }
