@@ -28,7 +28,7 @@ use crate::problem::Problem;
 use crate::snapshots::SnapshotSource;
 use crate::xds::Clients;
 
-pub use status::{PodState, PodStatus, Refusal, Status, Timed, Wanted};
+pub use status::{Delivery, DeliveryState, NodeStatus, PodStatus, Refusal, Status, Timed, Wanted};
 
 /// How many problems an unready `/readyz` shows: a probe's log is not the place for all.
 const READY_PROBLEMS: usize = 10;

@@ -6,7 +6,8 @@
 //!  NetworkPolicy ▶ policies ────────┘ │ whose matches changed
 //!                      └──▶ groups ◀──┘ pods with the same policies: one compiled body
 //!  Service, EndpointSlice ▶ services      and the backends behind them
-//!  Node ───────▶ nodes ──▶ snapshots      body + addresses + own node = bytes of a pod
+//!  Node ───────▶ nodes ──▶ snapshots      body + addresses + own node = bytes of a pod;
+//!                                         with the node plane also all pods of a node together
 //! ```
 //!
 //! An event touches only what depends on it: a pod's selectors, those selectors' policies, those
@@ -16,6 +17,7 @@
 //! Pure: no clock, no I/O, no tokio, and the same objects give the same bytes, in whatever order
 //! they came. Property tests hold it to `compile_snapshot` of the final state.
 
+mod changes;
 mod groups;
 mod namespaces;
 mod nodes;
@@ -30,13 +32,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use sidewall_policy::compile::{Options, PodSource, ServiceTable};
+use sidewall_policy::compile::Options;
 use sidewall_policy::model::{
-    self, Cluster, Namespace, NamespacedName, NetworkPolicy, Node, Pod, PodPeer, TcpPath,
+    self, Cluster, Namespace, NamespacedName, NetworkPolicy, Node, Pod, TcpPath,
 };
-use sidewall_policy::snapshot::{Bundle, SubjectEntry};
 
 use crate::cluster::{EndpointSlice, Event, Kind, Object, ObjectRef, Service};
+pub use changes::Change;
 use groups::Groups;
 use namespaces::Namespaces;
 use nodes::Nodes;
@@ -44,15 +46,6 @@ use pods::Pods;
 use policies::Policies;
 use selectors::Selectors;
 use services::Services;
-
-/// What became of a pod.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Change {
-    /// Its snapshot, compiled anew. The bytes may be those it had.
-    Snapshot(Vec<u8>),
-    /// It is gone, or has no address of its own any more.
-    Gone,
-}
 
 /// The state of the cluster and what it compiles to.
 #[derive(Debug)]
@@ -65,8 +58,10 @@ pub struct Index {
     selectors: Selectors,
     services: Services,
     groups: Groups,
-    /// Pods that have been given a snapshot.
-    subjects: BTreeSet<NamespacedName>,
+    /// Pods that have been given a snapshot, and the node whose bundle they are in.
+    subjects: BTreeMap<NamespacedName, Option<Arc<str>>>,
+    /// Nodes that have been given a bundle.
+    bundled: BTreeSet<Arc<str>>,
     dirty: Dirty,
     synced: BTreeSet<Kind>,
 }
@@ -82,6 +77,8 @@ struct Dirty {
     services: BTreeSet<NamespacedName>,
     /// Pods whose own addresses, node or body changed.
     subjects: BTreeSet<NamespacedName>,
+    /// Nodes that are new or gone.
+    nodes: BTreeSet<Arc<str>>,
 }
 
 impl Index {
@@ -96,7 +93,8 @@ impl Index {
             selectors: Selectors::default(),
             services: Services::default(),
             groups: Groups::default(),
-            subjects: BTreeSet::new(),
+            subjects: BTreeMap::new(),
+            bundled: BTreeSet::new(),
             dirty: Dirty::default(),
             synced: BTreeSet::new(),
         }
@@ -184,6 +182,7 @@ impl Index {
     }
 
     fn set_node(&mut self, name: &Arc<str>, node: Option<Node>) {
+        self.dirty.nodes.insert(Arc::clone(name));
         if self.nodes.set(name, node) {
             self.dirty.subjects.extend(self.nodes.pods(name).cloned());
         }
@@ -271,76 +270,6 @@ impl Index {
     fn resolve_service(&self, id: &NamespacedName) -> Option<model::Service> {
         self.services.resolve(id, &self.pods)
     }
-
-    /// Compiles what events have changed since the last call: every pod whose snapshot may be
-    /// another one now, sorted by name.
-    pub fn take_changes(&mut self) -> Vec<(NamespacedName, Change)> {
-        let mut dirty = std::mem::take(&mut self.dirty);
-        for id in &dirty.groups_of {
-            let pod = self.pods.get(id);
-            let pod = pod.filter(|pod| pod.is_selectable());
-            let key = pod.map(|pod| {
-                let namespace = self.namespaces.get(&id.namespace);
-                self.policies.group_key(pod, namespace)
-            });
-            if self.groups.assign(id, key) {
-                dirty.subjects.insert(id.clone());
-            }
-        }
-        let services: Vec<_> = dirty
-            .services
-            .iter()
-            .map(|id| (id.clone(), self.resolve_service(id)))
-            .collect();
-        let services_changed = self.services.update(services);
-        for policy in &dirty.policies {
-            self.groups.outdate(policy);
-        }
-        let view = View {
-            pods: &self.pods,
-            selectors: &self.selectors,
-        };
-        let table = self.services.table();
-        let recompiled = self
-            .groups
-            .compile(self.policies.all(), &view, &table, services_changed);
-        dirty.subjects.extend(recompiled);
-
-        let mut changes = Vec::new();
-        for id in dirty.subjects {
-            if let Some(bytes) = self.encode(&id, &table) {
-                self.subjects.insert(id.clone());
-                changes.push((id, Change::Snapshot(bytes)));
-            } else if self.subjects.remove(&id) {
-                changes.push((id, Change::Gone));
-            }
-        }
-        changes
-    }
-
-    /// A pod's snapshot; `None` for one that policies do not select, or without an address.
-    fn encode(&self, id: &NamespacedName, services: &Arc<ServiceTable>) -> Option<Vec<u8>> {
-        let pod = self.pods.get(id)?;
-        let group = self.groups.of(id)?;
-        let ips: Vec<IpAddr> = pod
-            .ips
-            .iter()
-            .copied()
-            .filter(|ip| self.pods.owner(*ip) == Some(id))
-            .collect();
-        if ips.is_empty() {
-            return None;
-        }
-        let mut bundle = Bundle::new(self.options, Arc::clone(services));
-        bundle.add(SubjectEntry {
-            id: id.clone(),
-            ips,
-            node_addresses: self.nodes.addresses(pod.node.as_ref()),
-            tcp_path: TcpPath::of(pod, self.namespaces.get(&id.namespace)),
-            group: Arc::clone(group),
-        });
-        Some(bundle.encode())
-    }
 }
 
 /// A part of a pod that something depends on.
@@ -351,32 +280,6 @@ enum Part<'a> {
     Addresses(bool, &'a [IpAddr]),
     Ports(&'a [model::PodPort]),
     Labels(bool, &'a model::Labels),
-}
-
-/// Answers the compiler from the caches.
-struct View<'a> {
-    pods: &'a Pods,
-    selectors: &'a Selectors,
-}
-
-impl PodSource for View<'_> {
-    fn visit_matching(&self, namespace: &str, peer: &PodPeer, visit: &mut dyn FnMut(&Pod)) {
-        self.selectors
-            .members(namespace, peer)
-            .filter_map(|id| self.pods.get(id))
-            .for_each(visit);
-    }
-
-    fn visit_all(&self, visit: &mut dyn FnMut(&Pod)) {
-        self.pods
-            .iter()
-            .filter(|pod| pod.is_selectable())
-            .for_each(visit);
-    }
-
-    fn owns(&self, pod: &Pod, ip: IpAddr) -> bool {
-        self.pods.owner(ip) == Some(&pod.id)
-    }
 }
 
 /// The entries of one namespace in a map of namespaced objects.

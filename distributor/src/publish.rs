@@ -2,7 +2,7 @@
 //! hands it on through [`crate::snapshots::SnapshotSource`].
 //!
 //! ```text
-//!  batches of events ─▶ index ─(quiet for a moment)─▶ compile ─▶ check ─▶ a watch for each pod
+//!  batches of events ─▶ index ─(quiet for a moment)─▶ compile ─▶ check ─▶ a watch for each pod and node
 //!                         └──────────────▶ problems ─────────────────────▶ a watch of all
 //! ```
 //!
@@ -19,13 +19,12 @@ mod tests;
 use std::sync::Arc;
 
 use sidewall_policy::compile::Options;
-use sidewall_policy::model::NamespacedName;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::Batch;
 use crate::problem::Problem;
-use crate::snapshots::{Published, SnapshotSource};
+use crate::snapshots::{Published, Recipient, SnapshotSource};
 use board::Board;
 
 /// What has been published, for whoever serves or shows it.
@@ -75,11 +74,11 @@ impl Publisher {
 }
 
 impl SnapshotSource for Publisher {
-    fn subscribe(&self, pod: &NamespacedName) -> watch::Receiver<Option<Published>> {
-        self.board.subscribe(pod)
+    fn subscribe(&self, recipient: &Recipient) -> watch::Receiver<Option<Published>> {
+        self.board.subscribe(recipient)
     }
 
-    fn published(&self) -> Vec<(NamespacedName, Published)> {
+    fn published(&self) -> Vec<(Recipient, Published)> {
         self.board.published()
     }
 

@@ -57,6 +57,12 @@ pub struct Args {
     /// allowing it
     #[arg(long)]
     enforce_own_node_egress: bool,
+
+    /// `sidewall node` runs on every node: serve the nodes their bundles, and let sidecars pass a
+    /// connection to a Service with allowed and denied backends, for the node judges the one that
+    /// is chosen
+    #[arg(long)]
+    node_plane: bool,
 }
 
 impl Args {
@@ -69,12 +75,12 @@ impl Args {
             manifests,
             listen,
             enforce_own_node_egress,
+            node_plane,
         } = self;
         let shutdown = shutdown::on_signal().map_err(Error::Signals)?;
         let listeners = listen.bind().await?;
-        // No node agent takes its bundle from here yet, so sidecars must not count on one.
         let options = Options {
-            node_plane: false,
+            node_plane,
             enforce_own_node_egress,
         };
         info!(folder = %manifests.display(), "following manifests");

@@ -13,11 +13,16 @@ use sidewall_policy::model::{
 use sidewall_policy::snapshot::Snapshot;
 use tokio::sync::watch;
 
-use crate::snapshots::{Published, SnapshotSource};
+use crate::snapshots::{Published, Recipient, SnapshotSource};
 
 /// A pod of the namespace `default`.
 pub(crate) fn pod(name: &str) -> NamespacedName {
     NamespacedName::new("default", name)
+}
+
+/// Its sidecar.
+pub(crate) fn recipient(name: &str) -> Recipient {
+    Recipient::Pod(pod(name))
 }
 
 /// A real snapshot for a pod without policies. Another address makes another revision.
@@ -54,7 +59,7 @@ pub(crate) fn snapshot(pod: &NamespacedName, ip: &str) -> Published {
 /// The source: what is put on it is published.
 #[derive(Debug, Default)]
 pub(crate) struct Shelf {
-    pods: Mutex<BTreeMap<NamespacedName, watch::Sender<Option<Published>>>>,
+    pods: Mutex<BTreeMap<Recipient, watch::Sender<Option<Published>>>>,
     synced: AtomicBool,
 }
 
@@ -62,13 +67,13 @@ impl Shelf {
     /// Publishes a pod's snapshot as it follows from its address.
     pub(crate) fn put(&self, pod: &NamespacedName, ip: &str) -> Published {
         let published = snapshot(pod, ip);
-        self.put_raw(pod, published.clone());
+        self.put_raw(&Recipient::Pod(pod.clone()), published.clone());
         published
     }
 
     /// Publishes anything, also what no publisher should.
-    pub(crate) fn put_raw(&self, pod: &NamespacedName, published: Published) {
-        self.with(pod, |sender| sender.send_replace(Some(published)));
+    pub(crate) fn put_raw(&self, recipient: &Recipient, published: Published) {
+        self.with(recipient, |sender| sender.send_replace(Some(published)));
     }
 
     pub(crate) fn set_synced(&self) {
@@ -77,23 +82,23 @@ impl Shelf {
 
     fn with<T>(
         &self,
-        pod: &NamespacedName,
+        recipient: &Recipient,
         use_it: impl FnOnce(&watch::Sender<Option<Published>>) -> T,
     ) -> T {
         let mut pods = self.pods.lock().unwrap_or_else(PoisonError::into_inner);
         use_it(
-            pods.entry(pod.clone())
+            pods.entry(recipient.clone())
                 .or_insert_with(|| watch::Sender::new(None)),
         )
     }
 }
 
 impl SnapshotSource for Shelf {
-    fn subscribe(&self, pod: &NamespacedName) -> watch::Receiver<Option<Published>> {
-        self.with(pod, watch::Sender::subscribe)
+    fn subscribe(&self, recipient: &Recipient) -> watch::Receiver<Option<Published>> {
+        self.with(recipient, watch::Sender::subscribe)
     }
 
-    fn published(&self) -> Vec<(NamespacedName, Published)> {
+    fn published(&self) -> Vec<(Recipient, Published)> {
         let pods = self.pods.lock().unwrap_or_else(PoisonError::into_inner);
         pods.iter()
             .filter_map(|(name, sender)| Some((name.clone(), sender.borrow().clone()?)))

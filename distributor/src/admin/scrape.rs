@@ -8,7 +8,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use super::status::{PodState, Status};
+use super::status::{Delivery, DeliveryState, Status};
 use crate::metrics::PREFIX;
 
 /// The content type of OpenMetrics text.
@@ -25,6 +25,15 @@ pub(super) fn text(counters: &Registry, status: &Status) -> Result<String, fmt::
     Ok(text)
 }
 
+fn by_state(deliveries: &[&Delivery]) -> Labelled {
+    let gauges = Labelled::default();
+    for state in DeliveryState::ALL {
+        let here = deliveries.iter().filter(|each| each.state == state);
+        gauge(&gauges, "state", state.as_str(), here.count());
+    }
+    gauges
+}
+
 /// A registry of its own for each scrape, so that a kind of problem that was mended disappears.
 fn gauges(status: &Status) -> Registry {
     let mut registry = Registry::with_prefix(PREFIX);
@@ -36,18 +45,21 @@ fn gauges(status: &Status) -> Registry {
         synced,
     );
 
-    let pods = Labelled::default();
-    for state in PodState::ALL {
-        let count = status.pods.iter().filter(|pod| pod.state == state).count();
-        gauge(&pods, "state", state.as_str(), count);
-    }
+    let pods: Vec<&Delivery> = status.pods.iter().map(|pod| &pod.delivery).collect();
+    let nodes: Vec<&Delivery> = status.nodes.iter().map(|node| &node.delivery).collect();
     registry.register(
         "pods",
         "Pods by how far their snapshot has come, as in /status",
-        pods,
+        by_state(&pods),
+    );
+    registry.register(
+        "nodes",
+        "Nodes by how far their snapshot has come, as in /status",
+        by_state(&nodes),
     );
 
-    let wanted = status.pods.iter().filter_map(|pod| pod.wanted.as_ref());
+    let wanted = pods.iter().chain(&nodes);
+    let wanted = wanted.filter_map(|delivery| delivery.wanted.as_ref());
     let (mut snapshots, mut bytes) = (0, 0);
     for wanted in wanted {
         snapshots += 1;
@@ -55,12 +67,16 @@ fn gauges(status: &Status) -> Registry {
     }
     let published = Gauge::<i64>::default();
     published.set(as_value(snapshots));
-    registry.register("snapshots", "Pods that have a snapshot", published);
+    registry.register(
+        "snapshots",
+        "Pods and nodes that have a snapshot",
+        published,
+    );
     let size = Gauge::<i64>::default();
     size.set(as_value(bytes));
     registry.register(
         "snapshots_bytes",
-        "Size of the snapshots of all pods together",
+        "Size of the snapshots of all pods and nodes together",
         size,
     );
 

@@ -9,8 +9,8 @@ use sidewall_policy::model::NamespacedName;
 use sidewall_policy::snapshot::Revision;
 
 use crate::problem::Problem;
-use crate::snapshots::{Published, SnapshotSource};
-use crate::xds::{Client, Clients, Refused, Refuser, Stamped};
+use crate::snapshots::{Published, Recipient, SnapshotSource};
+use crate::xds::{Client, Clients, Refused, Refuser, Stamped, Stream};
 
 /// The whole answer. Times are RFC 3339 in UTC, revisions 16 hexadecimal digits; what is not known is `null`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -21,6 +21,8 @@ pub struct Status {
     pub synced: bool,
     /// Every pod that has a snapshot, or is or was connected; sorted by name.
     pub pods: Vec<PodStatus>,
+    /// The same for nodes; empty without the node plane.
+    pub nodes: Vec<NodeStatus>,
     /// What is wrong with the objects.
     pub problems: Vec<Problem>,
 }
@@ -31,8 +33,26 @@ pub struct PodStatus {
     /// `namespace/name`.
     #[serde(serialize_with = "display")]
     pub pod: NamespacedName,
+    /// What it should run, and what it runs.
+    #[serde(flatten)]
+    pub delivery: Delivery,
+}
+
+/// One node, its agent and its Envoy together.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct NodeStatus {
+    /// Its name.
+    pub node: String,
+    /// What both should run; and what the one that connected last runs.
+    #[serde(flatten)]
+    pub delivery: Delivery,
+}
+
+/// What somebody should run, and what they run.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Delivery {
     /// All of the below in one word.
-    pub state: PodState,
+    pub state: DeliveryState,
     /// The snapshot that it should run.
     pub wanted: Option<Wanted>,
     /// The last snapshot sent on its latest stream.
@@ -41,7 +61,8 @@ pub struct PodStatus {
     pub applied: Option<Timed>,
     /// The last snapshot refused, if none has been acknowledged since.
     pub refused: Option<Refusal>,
-    /// How many streams it has open: one, and for a moment two while an Envoy restarts hot.
+    /// How many streams it has open: a pod one, and for a moment two while an Envoy restarts hot;
+    /// a node two.
     pub streams: usize,
     /// Since when it is connected; or, without a stream, since when it is not.
     #[serde(serialize_with = "optional_time")]
@@ -50,11 +71,11 @@ pub struct PodStatus {
     pub peer: Option<String>,
 }
 
-/// Whether a pod enforces what it should.
+/// Whether somebody enforces what they should.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum PodState {
-    /// Connected, and the wanted snapshot is acknowledged.
+pub enum DeliveryState {
+    /// Connected, and the wanted snapshot is acknowledged; on a node, by all that are connected.
     Applied,
     /// Connected, and the wanted snapshot is on its way.
     Pending,
@@ -68,7 +89,7 @@ pub enum PodState {
     Absent,
 }
 
-impl PodState {
+impl DeliveryState {
     /// All of them, in the order of the documentation.
     pub const ALL: [Self; 6] = [
         Self::Applied,
@@ -134,31 +155,39 @@ pub struct Refusal {
 impl Status {
     /// Puts together what is wanted and what is known of the clients.
     pub fn collect(source: &dyn SnapshotSource, clients: &Clients, problems: &[Problem]) -> Self {
-        let mut pods: BTreeMap<NamespacedName, (Option<Published>, Client)> = BTreeMap::new();
-        for (name, published) in source.published() {
-            pods.entry(name).or_default().0 = Some(published);
+        let mut all: BTreeMap<Recipient, (Option<Published>, Client)> = BTreeMap::new();
+        for (recipient, published) in source.published() {
+            all.entry(recipient).or_default().0 = Some(published);
         }
-        for (name, client) in clients.all() {
-            pods.entry(name).or_default().1 = client;
+        for (recipient, client) in clients.all() {
+            all.entry(recipient).or_default().1 = client;
         }
-        let pod = |(name, (published, client)): (_, (Option<Published>, Client))| {
-            PodStatus::new(name, published.as_ref(), &client)
-        };
+        let (mut pods, mut nodes) = (Vec::new(), Vec::new());
+        for (recipient, (published, client)) in all {
+            let delivery = Delivery::new(&recipient, published.as_ref(), &client);
+            match recipient {
+                Recipient::Pod(pod) => pods.push(PodStatus { pod, delivery }),
+                Recipient::Node(node) => nodes.push(NodeStatus {
+                    node: node.to_string(),
+                    delivery,
+                }),
+            }
+        }
         Self {
             version: env!("CARGO_PKG_VERSION"),
             synced: source.is_synced(),
-            pods: pods.into_iter().map(pod).collect(),
+            pods,
+            nodes,
             problems: problems.to_vec(),
         }
     }
 }
 
-impl PodStatus {
-    fn new(pod: NamespacedName, published: Option<&Published>, client: &Client) -> Self {
+impl Delivery {
+    fn new(recipient: &Recipient, published: Option<&Published>, client: &Client) -> Self {
         let latest = client.latest();
         Self {
-            pod,
-            state: state(published, client),
+            state: state(recipient, published, client),
             wanted: published.map(|published| Wanted {
                 revision: published.revision,
                 since: published.published_at,
@@ -178,30 +207,36 @@ impl PodStatus {
     }
 }
 
-fn state(published: Option<&Published>, client: &Client) -> PodState {
-    let Some(stream) = client.open.last() else {
+/// The newest stream of a pod tells what it runs; a node runs what all of its streams say.
+fn state(recipient: &Recipient, published: Option<&Published>, client: &Client) -> DeliveryState {
+    let streams = match recipient {
+        Recipient::Pod(_) => client.open.last().map(std::slice::from_ref),
+        Recipient::Node(_) => Some(client.open.as_slice()).filter(|open| !open.is_empty()),
+    };
+    let Some(streams) = streams else {
         return if client.closed.is_some() {
-            PodState::Disconnected
+            DeliveryState::Disconnected
         } else {
-            PodState::Absent
+            DeliveryState::Absent
         };
     };
     let Some(Published {
         revision: wanted, ..
     }) = published
     else {
-        return PodState::Unknown;
+        return DeliveryState::Unknown;
     };
-    if stream.acked.is_some_and(|acked| acked.revision == *wanted) {
-        PodState::Applied
-    } else if stream
-        .refused
-        .as_ref()
-        .is_some_and(|refused| refused.revision == *wanted)
-    {
-        PodState::Refused
+    let applied = |stream: &Stream| stream.acked.is_some_and(|acked| acked.revision == *wanted);
+    let refused = |stream: &Stream| {
+        let refused = stream.refused.as_ref();
+        refused.is_some_and(|refused| refused.revision == *wanted)
+    };
+    if streams.iter().all(applied) {
+        DeliveryState::Applied
+    } else if streams.iter().any(refused) {
+        DeliveryState::Refused
     } else {
-        PodState::Pending
+        DeliveryState::Pending
     }
 }
 

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::Admin;
 use crate::metrics;
 use crate::problem::Problem;
-use crate::testing::{Shelf, pod};
+use crate::testing::{Shelf, pod, recipient};
 use crate::xds::{Clients, Refused, Refuser};
 
 struct Running {
@@ -122,7 +122,7 @@ async fn status_follows_a_pod_from_absent_to_disconnected() {
     let wanted = running.shelf.put(&pod("db"), "10.0.0.1");
     assert_eq!(running.state().await, "absent");
     let connection = running.clients.connect(
-        &pod("db"),
+        &recipient("db"),
         Some(SocketAddr::from(([127, 0, 0, 1], 4000))),
         at(1),
     );
@@ -143,7 +143,9 @@ async fn status_follows_a_pod_from_absent_to_disconnected() {
     assert_eq!(running.state().await, "pending", "something new is wanted");
     drop(connection);
     assert_eq!(running.state().await, "disconnected");
-    let stranger = running.clients.connect(&pod("a-stranger"), None, at(5));
+    let stranger = running
+        .clients
+        .connect(&recipient("a-stranger"), None, at(5));
     assert_eq!(running.state().await, "unknown");
     drop(stranger);
 }
@@ -155,12 +157,12 @@ async fn the_field_names_of_status_are_stable() {
     running.shelf.set_synced();
     let mut published = running.shelf.put(&pod("db"), "10.0.0.1");
     published.published_at = at(0);
-    running.shelf.put_raw(&pod("db"), published.clone());
+    running.shelf.put_raw(&recipient("db"), published.clone());
     running
         .problems
         .send_replace(Arc::new(vec![problem("NetworkPolicy default/db")]));
     let connection = running.clients.connect(
-        &pod("db"),
+        &recipient("db"),
         Some(SocketAddr::from(([127, 0, 0, 1], 4000))),
         at(1),
     );
@@ -190,6 +192,7 @@ async fn the_field_names_of_status_are_stable() {
             "since": "1970-01-01T00:00:01.000Z",
             "peer": "127.0.0.1:4000",
         }],
+        "nodes": [],
         "problems": [{
             "object": "NetworkPolicy default/db",
             "field": "spec.ingress[0].from[0].ipBlock.cidr",

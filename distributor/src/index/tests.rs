@@ -5,19 +5,20 @@ mod random;
 mod services;
 mod touches;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sidewall_policy::compile::{Options, compile_snapshot};
-use sidewall_policy::model::NamespacedName;
+use sidewall_policy::model::{Cluster, NamespacedName};
 use sidewall_policy::snapshot::Snapshot;
 
 use super::{Change, Index};
 use crate::cluster::{Event, ObjectRef};
+use crate::snapshots::Recipient;
 
 /// An index and what whoever follows it has by now.
 struct Followed {
     index: Index,
-    snapshots: BTreeMap<NamespacedName, Vec<u8>>,
+    snapshots: BTreeMap<Recipient, Vec<u8>>,
 }
 
 impl Followed {
@@ -28,37 +29,58 @@ impl Followed {
         }
     }
 
-    /// Applies events and returns the pods that were compiled, as `namespace/name`.
+    /// Applies events and returns who was compiled for: `namespace/name` or `node name`.
     fn apply(&mut self, events: impl IntoIterator<Item = Event>) -> Vec<String> {
         for event in events {
             self.index.apply(event);
         }
         let mut compiled = Vec::new();
-        for (pod, change) in self.index.take_changes() {
+        for (recipient, change) in self.index.take_changes() {
             match change {
                 Change::Snapshot(bytes) => {
-                    compiled.push(pod.to_string());
-                    self.snapshots.insert(pod, bytes);
+                    compiled.push(recipient.to_string());
+                    self.snapshots.insert(recipient, bytes);
                 }
                 Change::Gone => {
-                    self.snapshots.remove(&pod);
+                    self.snapshots.remove(&recipient);
                 }
             }
         }
         compiled
     }
 
-    /// What a compilation from scratch gives every pod that it knows an address of.
-    fn compiled_from_scratch(&self) -> BTreeMap<NamespacedName, Vec<u8>> {
+    /// What a compilation from scratch gives every pod that it knows an address of, and with the
+    /// node plane every node.
+    fn compiled_from_scratch(&self) -> BTreeMap<Recipient, Vec<u8>> {
         let cluster = self.index.cluster();
-        let compile = |pod: &NamespacedName| {
-            let subject = std::slice::from_ref(pod);
-            let bytes = compile_snapshot(&cluster, subject, &self.index.options);
+        let compile = |cluster: &Cluster, pods: &[NamespacedName]| {
+            let bytes = compile_snapshot(cluster, pods, &self.index.options);
             let snapshot = Snapshot::check(bytes.clone()).expect("compiled bytes are good");
-            let known = snapshot.subjects().count() > 0;
-            known.then(|| (pod.clone(), bytes))
+            (snapshot.subjects().count() > 0, bytes)
         };
-        cluster.pods.keys().filter_map(compile).collect()
+        let sidecar = |pod: &NamespacedName| {
+            let (known, bytes) = compile(&cluster, std::slice::from_ref(pod));
+            known.then(|| (Recipient::Pod(pod.clone()), bytes))
+        };
+        let mut all: BTreeMap<_, _> = cluster.pods.keys().filter_map(sidecar).collect();
+        if self.index.options.node_plane {
+            let backends_only = Cluster {
+                services: BTreeMap::new(),
+                ..cluster.clone()
+            };
+            let of_pods = cluster.pods.values().filter_map(|pod| pod.node.clone());
+            let nodes: BTreeSet<_> = of_pods.chain(cluster.nodes.keys().cloned()).collect();
+            for node in nodes {
+                let local = cluster.pods.values();
+                let local = local.filter(|pod| pod.node.as_ref() == Some(&node));
+                let local: Vec<_> = local.map(|pod| pod.id.clone()).collect();
+                let (has_pods, bytes) = compile(&backends_only, &local);
+                if has_pods || cluster.nodes.contains_key(&node) {
+                    all.insert(Recipient::Node(node), bytes);
+                }
+            }
+        }
+        all
     }
 }
 

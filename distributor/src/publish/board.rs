@@ -1,24 +1,23 @@
-//! The latest snapshot of each pod, and who is watching it.
+//! The latest snapshot of each recipient, and who is watching it.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use sidewall_policy::model::NamespacedName;
 use tokio::sync::watch;
 
-use crate::snapshots::Published;
+use crate::snapshots::{Published, Recipient};
 
-/// The senders of all pods. Locked only for a look-up; watchers wait outside.
+/// The senders of all recipients. Locked only for a look-up; watchers wait outside.
 #[derive(Debug, Default)]
 pub(super) struct Board {
-    slots: Mutex<BTreeMap<NamespacedName, Slot>>,
+    slots: Mutex<BTreeMap<Recipient, Slot>>,
     refused: AtomicU64,
 }
 
 #[derive(Debug)]
 struct Slot {
-    /// The pod is one of the cluster's: otherwise the slot lives only as long as its watchers.
+    /// It is one of the cluster's: otherwise the slot lives only as long as its watchers.
     present: bool,
     sender: watch::Sender<Option<Published>>,
 }
@@ -33,28 +32,28 @@ impl Slot {
 }
 
 impl Board {
-    /// Follows a pod, known or not yet.
-    pub(super) fn subscribe(&self, pod: &NamespacedName) -> watch::Receiver<Option<Published>> {
+    /// Follows a recipient, known or not yet.
+    pub(super) fn subscribe(&self, recipient: &Recipient) -> watch::Receiver<Option<Published>> {
         self.slots()
-            .entry(pod.clone())
+            .entry(recipient.clone())
             .or_insert_with(Slot::new)
             .sender
             .subscribe()
     }
 
-    /// Every pod that has a snapshot.
-    pub(super) fn published(&self) -> Vec<(NamespacedName, Published)> {
-        let with_value = |(pod, slot): (&NamespacedName, &Slot)| {
-            Some((pod.clone(), slot.sender.borrow().clone()?))
+    /// Everybody who has a snapshot.
+    pub(super) fn published(&self) -> Vec<(Recipient, Published)> {
+        let with_value = |(recipient, slot): (&Recipient, &Slot)| {
+            Some((recipient.clone(), slot.sender.borrow().clone()?))
         };
         self.slots().iter().filter_map(with_value).collect()
     }
 
-    /// Publishes a pod's snapshot. Returns whether it differs from the last one: equal bytes wake
+    /// Publishes a recipient's snapshot. Returns whether it differs from the last one: equal bytes wake
     /// nobody.
-    pub(super) fn publish(&self, pod: &NamespacedName, published: Published) -> bool {
+    pub(super) fn publish(&self, recipient: &Recipient, published: Published) -> bool {
         let mut slots = self.slots();
-        let slot = slots.entry(pod.clone()).or_insert_with(Slot::new);
+        let slot = slots.entry(recipient.clone()).or_insert_with(Slot::new);
         slot.present = true;
         slot.sender.send_if_modified(|current| {
             let differs = current
@@ -67,14 +66,14 @@ impl Board {
         })
     }
 
-    /// A pod has gone. Who watches it keeps its last snapshot.
-    pub(super) fn retire(&self, pod: &NamespacedName) {
-        if let Some(slot) = self.slots().get_mut(pod) {
+    /// A recipient has gone. Who watches it keeps its last snapshot.
+    pub(super) fn retire(&self, recipient: &Recipient) {
+        if let Some(slot) = self.slots().get_mut(recipient) {
             slot.present = false;
         }
     }
 
-    /// Forgets pods that are gone, or were never known, and that nobody watches any more.
+    /// Forgets those that are gone, or were never known, and that nobody watches any more.
     pub(super) fn sweep(&self) {
         self.slots()
             .retain(|_, slot| slot.present || slot.sender.receiver_count() > 0);
@@ -90,14 +89,14 @@ impl Board {
         self.refused.load(Ordering::Relaxed)
     }
 
-    /// How many pods are known or watched.
+    /// How many are known or watched.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.slots().len()
     }
 
     /// The map is whole after every statement that holds it, also when a holder panicked.
-    fn slots(&self) -> MutexGuard<'_, BTreeMap<NamespacedName, Slot>> {
+    fn slots(&self) -> MutexGuard<'_, BTreeMap<Recipient, Slot>> {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -6,7 +6,6 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use sidewall_policy::compile::Options;
-use sidewall_policy::model::NamespacedName;
 use sidewall_policy::snapshot::Snapshot;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
@@ -17,7 +16,7 @@ use super::problems::Problems;
 use crate::cluster::{Batch, Event, Kind, ObjectRef, Origin};
 use crate::index::{Change, Index};
 use crate::problem::Problem;
-use crate::snapshots::Published;
+use crate::snapshots::{Published, Recipient};
 
 /// How long events must pause before what they add up to is compiled. A rollout arrives as a
 /// burst, and one push for the burst is cheaper for every Envoy than one for each event; a few
@@ -98,12 +97,12 @@ impl Task {
 
     fn publish(mut self) -> Self {
         if self.index.is_synced() {
-            for (pod, change) in self.index.take_changes() {
+            for (recipient, change) in self.index.take_changes() {
                 match change {
-                    Change::Snapshot(bytes) => self.offer(&pod, bytes),
+                    Change::Snapshot(bytes) => self.offer(&recipient, bytes),
                     Change::Gone => {
-                        self.board.retire(&pod);
-                        self.problems.report(refusal(&pod), Vec::new());
+                        self.board.retire(&recipient);
+                        self.problems.report(refusal(&recipient), Vec::new());
                     }
                 }
             }
@@ -116,7 +115,7 @@ impl Task {
     }
 
     /// Checks a snapshot and publishes it.
-    fn offer(&mut self, pod: &NamespacedName, bytes: Vec<u8>) {
+    fn offer(&mut self, recipient: &Recipient, bytes: Vec<u8>) {
         let length = bytes.len();
         let problems = match Snapshot::check(bytes) {
             Ok(snapshot) => {
@@ -126,15 +125,15 @@ impl Task {
                     bytes: Bytes::copy_from_slice(snapshot.bytes()),
                     published_at: SystemTime::now(),
                 };
-                if self.board.publish(pod, published) {
-                    tracing::debug!(%pod, %revision, bytes = length, "published");
+                if self.board.publish(recipient, published) {
+                    tracing::debug!(%recipient, %revision, bytes = length, "published");
                 }
                 Vec::new()
             }
             Err(error) => {
                 self.board.count_refused();
                 vec![Problem {
-                    object: ObjectRef::new(Kind::Pod, pod.clone()).to_string(),
+                    object: object(recipient).to_string(),
                     field: String::new(),
                     reason: format!("its compiled snapshot of {length} bytes is refused: {error}"),
                     consequence: "its last good snapshot stays in force; this is a fault of the \
@@ -143,11 +142,19 @@ impl Task {
                 }]
             }
         };
-        self.problems.report(refusal(pod), problems);
+        self.problems.report(refusal(recipient), problems);
     }
 }
 
-/// Under which origin a refused snapshot of a pod is reported.
-fn refusal(pod: &NamespacedName) -> Origin {
-    Origin::Source(format!("snapshot of {pod}").into())
+/// The object that a recipient stands for.
+fn object(recipient: &Recipient) -> ObjectRef {
+    match recipient {
+        Recipient::Pod(pod) => ObjectRef::new(Kind::Pod, pod.clone()),
+        Recipient::Node(node) => ObjectRef::cluster_scoped(Kind::Node, Arc::clone(node)),
+    }
+}
+
+/// Under which origin a refused snapshot is reported.
+fn refusal(recipient: &Recipient) -> Origin {
+    Origin::Source(format!("snapshot of {recipient}").into())
 }

@@ -18,12 +18,16 @@ use super::board::Board;
 use super::{Publisher, start};
 use crate::cluster::{Batch, Event, Kind, Object, ObjectRef, Origin};
 use crate::problem::Problem;
-use crate::snapshots::{Published, SnapshotSource};
+use crate::snapshots::{Published, Recipient, SnapshotSource};
 
 const SOON: Duration = Duration::from_secs(5);
 
 fn name(pod: &str) -> NamespacedName {
     NamespacedName::new("x", pod)
+}
+
+fn recipient(pod: &str) -> Recipient {
+    Recipient::Pod(name(pod))
 }
 
 fn pod(pod: &str, address: Option<&str>) -> Event {
@@ -114,7 +118,7 @@ fn verdict(published: &Published, from: &str, to: &str) -> Verdict {
 #[tokio::test]
 async fn nothing_is_published_before_everything_has_synced() {
     let (events, publisher, _token) = running();
-    let mut watch = publisher.subscribe(&name("a"));
+    let mut watch = publisher.subscribe(&recipient("a"));
     events
         .send(vec![pod("a", Some("10.0.0.1"))])
         .await
@@ -141,7 +145,7 @@ async fn nothing_is_published_before_everything_has_synced() {
 #[tokio::test]
 async fn a_policy_changes_what_is_published_and_nothing_else_does() {
     let (events, publisher, _token) = running();
-    let mut a = publisher.subscribe(&name("a"));
+    let mut a = publisher.subscribe(&recipient("a"));
     let mut first = vec![pod("a", Some("10.0.0.1"))];
     first.extend(synced());
     events.send(first).await.expect("a publisher");
@@ -191,7 +195,7 @@ async fn a_policy_changes_what_is_published_and_nothing_else_does() {
 #[tokio::test]
 async fn a_pod_without_address_has_none_and_one_that_is_gone_keeps_its_last() {
     let (events, publisher, _token) = running();
-    let mut watch = publisher.subscribe(&name("a"));
+    let mut watch = publisher.subscribe(&recipient("a"));
     let mut first = vec![pod("a", None)];
     first.extend(synced());
     events.send(first).await.expect("a publisher");
@@ -225,7 +229,7 @@ async fn a_pod_without_address_has_none_and_one_that_is_gone_keeps_its_last() {
         .map(|(pod, _)| pod.to_string())
         .collect();
     assert_eq!(pods, ["x/b"]);
-    assert!(publisher.subscribe(&name("a")).borrow().is_none());
+    assert!(publisher.subscribe(&recipient("a")).borrow().is_none());
 }
 
 #[tokio::test]
@@ -286,13 +290,13 @@ fn only_other_bytes_wake_a_watcher() {
         bytes: Bytes::from_static(bytes),
         published_at: std::time::SystemTime::UNIX_EPOCH,
     };
-    let mut watch = board.subscribe(&name("a"));
-    assert!(board.publish(&name("a"), published(b"one")));
+    let mut watch = board.subscribe(&recipient("a"));
+    assert!(board.publish(&recipient("a"), published(b"one")));
     assert!(watch.has_changed().expect("a board"));
     watch.borrow_and_update();
-    assert!(!board.publish(&name("a"), published(b"one")));
+    assert!(!board.publish(&recipient("a"), published(b"one")));
     assert!(!watch.has_changed().expect("a board"));
-    assert!(board.publish(&name("a"), published(b"two")));
+    assert!(board.publish(&recipient("a"), published(b"two")));
     assert!(watch.has_changed().expect("a board"));
 }
 
@@ -300,7 +304,7 @@ fn only_other_bytes_wake_a_watcher() {
 fn pods_that_nobody_has_and_nobody_watches_are_forgotten() {
     let board = Board::default();
     let guessed: Vec<_> = (0..100)
-        .map(|n| board.subscribe(&name(&format!("guess-{n}"))))
+        .map(|n| board.subscribe(&recipient(&format!("guess-{n}"))))
         .collect();
     board.sweep();
     assert_eq!(board.len(), 100);

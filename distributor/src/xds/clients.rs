@@ -1,6 +1,6 @@
 //! Who is connected and what they run: plain data that the streams write and `/status` reads.
 //!
-//! What a pod *should* run is not kept here: that is the [`SnapshotSource`]'s to say.
+//! What a client *should* run is not kept here: that is the [`SnapshotSource`]'s to say.
 //!
 //! [`SnapshotSource`]: crate::snapshots::SnapshotSource
 
@@ -9,10 +9,11 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use sidewall_policy::model::NamespacedName;
 use sidewall_policy::snapshot::Revision;
 
-/// How many pods without a stream are remembered; the longest gone is forgotten first. Pods come
+use crate::snapshots::Recipient;
+
+/// How many clients without a stream are remembered; the longest gone is forgotten first. Pods come
 /// and go for as long as this process lives, and in plain text anybody can claim any name.
 const MAX_GONE: usize = 10_000;
 
@@ -65,17 +66,18 @@ pub struct Stream {
     pub refused: Option<Refused>,
 }
 
-/// The streams of one pod.
+/// The streams of one recipient.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Client {
-    /// Its open streams, oldest first. More than one for a moment while an Envoy restarts hot.
+    /// Its open streams, oldest first. A pod has more than one for a moment while an Envoy restarts
+    /// hot, a node has two: its agent's and its Envoy's.
     pub open: Vec<Stream>,
     /// The last one that closed.
     pub closed: Option<Stream>,
 }
 
 impl Client {
-    /// The stream that tells best what the pod runs: the newest open one, else the last that closed.
+    /// The stream that tells best what a pod runs: the newest open one, else the last that closed.
     pub fn latest(&self) -> Option<&Stream> {
         self.open.last().or(self.closed.as_ref())
     }
@@ -89,14 +91,14 @@ pub struct Clients {
 
 #[derive(Debug, Default)]
 struct Register {
-    pods: BTreeMap<NamespacedName, Pod>,
-    /// The pods without an open stream, by when their last one closed and in which order.
-    gone: BTreeMap<(SystemTime, u64), NamespacedName>,
+    recipients: BTreeMap<Recipient, Streams>,
+    /// Those without an open stream, by when their last one closed and in which order.
+    gone: BTreeMap<(SystemTime, u64), Recipient>,
     streams: u64,
 }
 
 #[derive(Debug, Default)]
-struct Pod {
+struct Streams {
     open: BTreeMap<u64, Stream>,
     closed: Option<(u64, Stream)>,
 }
@@ -105,7 +107,7 @@ impl Clients {
     /// Enters a stream. It counts as open until the handle is dropped.
     pub(crate) fn connect(
         &self,
-        pod: &NamespacedName,
+        recipient: &Recipient,
         peer: Option<SocketAddr>,
         at: SystemTime,
     ) -> Connection {
@@ -120,29 +122,29 @@ impl Clients {
             acked: None,
             refused: None,
         };
-        let entry = register.pods.entry(pod.clone()).or_default();
+        let entry = register.recipients.entry(recipient.clone()).or_default();
         entry.open.insert(id, stream);
         if let Some(key) = entry.closed_key() {
             register.gone.remove(&key);
         }
         Connection {
             clients: self.clone(),
-            pod: pod.clone(),
+            recipient: recipient.clone(),
             id,
         }
     }
 
-    /// Every pod that is or was connected, sorted by name.
-    pub fn all(&self) -> BTreeMap<NamespacedName, Client> {
+    /// Everybody who is or was connected: pods and then nodes, sorted by name.
+    pub fn all(&self) -> BTreeMap<Recipient, Client> {
         let register = self.lock();
-        let client = |pod: &Pod| Client {
-            open: pod.open.values().cloned().collect(),
-            closed: pod.closed.as_ref().map(|(_, stream)| stream.clone()),
+        let client = |streams: &Streams| Client {
+            open: streams.open.values().cloned().collect(),
+            closed: streams.closed.as_ref().map(|(_, stream)| stream.clone()),
         };
         register
-            .pods
+            .recipients
             .iter()
-            .map(|(name, pod)| (name.clone(), client(pod)))
+            .map(|(recipient, streams)| (recipient.clone(), client(streams)))
             .collect()
     }
 
@@ -152,8 +154,8 @@ impl Clients {
     }
 }
 
-impl Pod {
-    /// Where the register has this pod among the gone ones, if it has.
+impl Streams {
+    /// Where the register has these among the gone ones, if it has.
     fn closed_key(&self) -> Option<(SystemTime, u64)> {
         let (id, stream) = self.closed.as_ref()?;
         Some((stream.disconnected_at?, *id))
@@ -161,8 +163,8 @@ impl Pod {
 }
 
 impl Register {
-    fn disconnect(&mut self, pod: &NamespacedName, id: u64, at: SystemTime) {
-        let Some(entry) = self.pods.get_mut(pod) else {
+    fn disconnect(&mut self, recipient: &Recipient, id: u64, at: SystemTime) {
+        let Some(entry) = self.recipients.get_mut(recipient) else {
             return;
         };
         let Some(mut stream) = entry.open.remove(&id) else {
@@ -171,12 +173,12 @@ impl Register {
         stream.disconnected_at = Some(at);
         entry.closed = Some((id, stream));
         if entry.open.is_empty() {
-            self.gone.insert((at, id), pod.clone());
+            self.gone.insert((at, id), recipient.clone());
         }
         while self.gone.len() > MAX_GONE
             && let Some((_, forgotten)) = self.gone.pop_first()
         {
-            self.pods.remove(&forgotten);
+            self.recipients.remove(&forgotten);
         }
     }
 }
@@ -185,7 +187,7 @@ impl Register {
 #[derive(Debug)]
 pub(crate) struct Connection {
     clients: Clients,
-    pod: NamespacedName,
+    recipient: Recipient,
     id: u64,
 }
 
@@ -211,9 +213,9 @@ impl Connection {
     fn update(&self, change: impl FnOnce(&mut Stream)) {
         let mut register = self.clients.lock();
         if let Some(stream) = register
-            .pods
-            .get_mut(&self.pod)
-            .and_then(|pod| pod.open.get_mut(&self.id))
+            .recipients
+            .get_mut(&self.recipient)
+            .and_then(|streams| streams.open.get_mut(&self.id))
         {
             change(stream);
         }
@@ -224,7 +226,7 @@ impl Drop for Connection {
     fn drop(&mut self) {
         self.clients
             .lock()
-            .disconnect(&self.pod, self.id, SystemTime::now());
+            .disconnect(&self.recipient, self.id, SystemTime::now());
     }
 }
 

@@ -1,4 +1,5 @@
-//! Who is at the other end of a stream: the seam between "somebody connected" and "this pod".
+//! Who is at the other end of a stream: the seam between "somebody connected" and "this pod" or
+//! "this node".
 //!
 //! The stream loop asks an [`Authenticator`] and serves what it answers; it never reads a name from
 //! a request itself. So real credentials (a service-account token, a client certificate) replace
@@ -9,6 +10,8 @@ use std::net::{IpAddr, SocketAddr};
 use futures::future::BoxFuture;
 use sidewall_policy::model::NamespacedName;
 use tonic::metadata::MetadataMap;
+
+use crate::snapshots::Recipient;
 
 /// What a client shows when it opens a stream.
 #[derive(Debug)]
@@ -26,7 +29,7 @@ pub struct Caller<'a> {
 pub enum Refusal {
     /// What the client claims cannot be read: it has to change its configuration.
     #[error(
-        "node.id {id:?} names no pod: {reason}; use sidecar~IP~POD.NAMESPACE~DOMAIN or NAMESPACE/POD"
+        "node.id {id:?} names no pod and no node: {reason}; use sidecar~IP~POD.NAMESPACE~DOMAIN, NAMESPACE/POD or node~NAME"
     )]
     Malformed {
         /// The id as the client sent it.
@@ -36,13 +39,10 @@ pub enum Refusal {
     },
 }
 
-/// Decides which pod a client is, and so which snapshot it may have.
+/// Decides who a client is, and so which snapshot it may have.
 pub trait Authenticator: Send + Sync + 'static {
-    /// The pod at the other end, or why nobody is served. Called once a stream, before anything is sent.
-    fn authenticate<'a>(
-        &'a self,
-        caller: Caller<'a>,
-    ) -> BoxFuture<'a, Result<NamespacedName, Refusal>>;
+    /// Who is at the other end, or why nobody is served. Called once a stream, before anything is sent.
+    fn authenticate<'a>(&'a self, caller: Caller<'a>) -> BoxFuture<'a, Result<Recipient, Refusal>>;
 }
 
 /// Believes `node.id`. For development on one machine: [`crate::serve`] permits it on loopback,
@@ -51,23 +51,27 @@ pub trait Authenticator: Send + Sync + 'static {
 pub struct PlaintextIdentity;
 
 impl Authenticator for PlaintextIdentity {
-    fn authenticate<'a>(
-        &'a self,
-        caller: Caller<'a>,
-    ) -> BoxFuture<'a, Result<NamespacedName, Refusal>> {
-        Box::pin(std::future::ready(pod_of_node_id(caller.node_id)))
+    fn authenticate<'a>(&'a self, caller: Caller<'a>) -> BoxFuture<'a, Result<Recipient, Refusal>> {
+        Box::pin(std::future::ready(recipient_of_node_id(caller.node_id)))
     }
 }
 
-/// Reads a pod's name from a node id.
+/// Reads a pod's or a node's name from a node id.
 ///
-/// Two forms: Istio's `TYPE~IP~POD.NAMESPACE~DOMAIN`, where TYPE is `sidecar`, or `router` for a
+/// Three forms: `node~NAME` for the agent and the Envoy of a node; Istio's `TYPE~IP~POD.NAMESPACE~DOMAIN`, where TYPE is `sidecar`, or `router` for a
 /// gateway, which is a pod like any other; and `NAMESPACE/POD`, for bootstraps written by hand.
-fn pod_of_node_id(id: &str) -> Result<NamespacedName, Refusal> {
+fn recipient_of_node_id(id: &str) -> Result<Recipient, Refusal> {
     let malformed = |reason| Refusal::Malformed {
         id: id.to_owned(),
         reason,
     };
+    if let Some(node) = id.strip_prefix("node~") {
+        return if is_subdomain(node) {
+            Ok(Recipient::Node(node.into()))
+        } else {
+            Err(malformed("the node is not a DNS subdomain"))
+        };
+    }
     let (namespace, pod) = if id.contains('~') {
         istio(id).map_err(malformed)?
     } else {
@@ -77,10 +81,10 @@ fn pod_of_node_id(id: &str) -> Result<NamespacedName, Refusal> {
     if !is_label(namespace) {
         return Err(malformed("the namespace is not a DNS label"));
     }
-    if pod.len() > 253 || !pod.split('.').all(is_label) {
+    if !is_subdomain(pod) {
         return Err(malformed("the pod is not a DNS subdomain"));
     }
-    Ok(NamespacedName::new(namespace, pod))
+    Ok(Recipient::Pod(NamespacedName::new(namespace, pod)))
 }
 
 /// Splits Istio's form into namespace and pod.
@@ -102,6 +106,11 @@ fn istio(id: &str) -> Result<(&str, &str), &'static str> {
     Ok((namespace, pod))
 }
 
+/// RFC 1123 labels joined by dots, at most 253 bytes.
+fn is_subdomain(text: &str) -> bool {
+    text.len() <= 253 && text.split('.').all(is_label)
+}
+
 /// An RFC 1123 label: at most 63 of a-z, 0-9 and '-', not at either end.
 fn is_label(text: &str) -> bool {
     text.len() <= 63
@@ -118,7 +127,7 @@ mod tests {
     use super::*;
 
     fn pod(id: &str) -> String {
-        match pod_of_node_id(id) {
+        match recipient_of_node_id(id) {
             Ok(name) => name.to_string(),
             Err(Refusal::Malformed { reason, .. }) => reason.to_owned(),
         }
@@ -139,6 +148,17 @@ mod tests {
             "istio-system/gw"
         );
         assert_eq!(pod("default/db-0"), "default/db-0");
+    }
+
+    #[test]
+    fn a_node_is_named_by_itself() {
+        assert_eq!(
+            pod("node~worker-1.example.org"),
+            "node worker-1.example.org"
+        );
+        for id in ["node~", "node~a b", "node~a~b", "node~a/b"] {
+            assert_eq!(pod(id), "the node is not a DNS subdomain", "{id}");
+        }
     }
 
     #[test]
@@ -194,11 +214,11 @@ mod tests {
 
     #[test]
     fn a_refusal_shows_the_forms_that_work() {
-        let refusal = pod_of_node_id("nobody").unwrap_err().to_string();
+        let refusal = recipient_of_node_id("nobody").unwrap_err().to_string();
         assert_eq!(
             refusal,
-            "node.id \"nobody\" names no pod: it has neither a '~' nor a '/'; \
-             use sidecar~IP~POD.NAMESPACE~DOMAIN or NAMESPACE/POD"
+            "node.id \"nobody\" names no pod and no node: it has neither a '~' nor a '/'; \
+             use sidecar~IP~POD.NAMESPACE~DOMAIN, NAMESPACE/POD or node~NAME"
         );
     }
 }

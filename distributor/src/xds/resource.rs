@@ -33,11 +33,10 @@ use envoy_types::pb::google::protobuf::value::Kind;
 use envoy_types::pb::google::protobuf::{BytesValue, Duration};
 use envoy_types::util::pack_any;
 use prost::Name as _;
-use sidewall_policy::model::NamespacedName;
 use sidewall_policy::snapshot::{Revision, Snapshot, SnapshotError};
 
 use super::session::RESOURCE_NAME;
-use crate::snapshots::Published;
+use crate::snapshots::{Published, Recipient};
 
 /// The node metadata key under which a bootstrap says where its Envoy finds the filter.
 const WASM_KEY: &str = "sidewall_wasm";
@@ -95,12 +94,12 @@ pub(super) fn wasm_path(node: &Node) -> Result<String, BadMetadata> {
     }
 }
 
-/// Makes the resource that carries `published` to `pod`; `at` tells it from any other.
+/// Makes the resource that carries `published` to `recipient`; `at` tells it from any other.
 ///
 /// # Errors
 /// When the bytes do not pass the check, or are not this revision or not this pod's.
 pub(super) fn carry(
-    pod: &NamespacedName,
+    recipient: &Recipient,
     published: &Published,
     wasm_path: &str,
     at: SystemTime,
@@ -112,9 +111,10 @@ pub(super) fn carry(
             found: snapshot.revision(),
         });
     }
-    if !snapshot
-        .subjects()
-        .any(|subject| *subject.namespace == *pod.namespace && *subject.name == *pod.name)
+    if let Recipient::Pod(pod) = recipient
+        && !snapshot
+            .subjects()
+            .any(|subject| *subject.namespace == *pod.namespace && *subject.name == *pod.name)
     {
         return Err(Withheld::Subject);
     }

@@ -9,7 +9,6 @@ use envoy_types::pb::envoy::service::discovery::v3::{
 };
 use envoy_types::pb::envoy::service::extension::v3::extension_config_discovery_service_server::ExtensionConfigDiscoveryService;
 use prost::Message as _;
-use sidewall_policy::model::NamespacedName;
 use sidewall_policy::snapshot::Revision;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
@@ -24,7 +23,7 @@ use super::identity::{Authenticator, Caller, Refusal};
 use super::resource;
 use super::session::{Answer, Next, Plan, RESOURCE_NAME, Session};
 use crate::metrics::XdsMetrics;
-use crate::snapshots::{Published, SnapshotSource};
+use crate::snapshots::{Published, Recipient, SnapshotSource};
 
 /// What all streams share.
 #[derive(Clone)]
@@ -116,27 +115,27 @@ impl Service {
             metadata: &metadata,
             node_id: &node.id,
         };
-        let pod = self
+        let recipient = self
             .authenticator
             .authenticate(caller)
             .await
             .map_err(|refusal| refused(&refusal))?;
 
-        info!(%pod, peer = peer.map(tracing::field::display), "sidecar connected");
+        info!(%recipient, peer = peer.map(tracing::field::display), "client connected");
         let stream = Stream {
             service: self,
-            snapshots: self.source.subscribe(&pod),
-            connection: self.clients.connect(&pod, peer, SystemTime::now()),
+            snapshots: self.source.subscribe(&recipient),
+            connection: self.clients.connect(&recipient, peer, SystemTime::now()),
             session: Session::default(),
             sent: None,
-            pod: &pod,
+            recipient: &recipient,
             wasm_path: &wasm_path,
             responses,
         };
         self.metrics.streams.inc();
         let outcome = stream.run(first, requests).await;
         self.metrics.streams.dec();
-        info!(%pod, peer = peer.map(tracing::field::display), "sidecar disconnected");
+        info!(%recipient, peer = peer.map(tracing::field::display), "client disconnected");
         outcome
     }
 }
@@ -167,7 +166,7 @@ struct Stream<'a> {
     session: Session,
     /// When the outstanding snapshot was sent.
     sent: Option<Instant>,
-    pod: &'a NamespacedName,
+    recipient: &'a Recipient,
     wasm_path: &'a str,
     responses: &'a Responses,
 }
@@ -192,7 +191,7 @@ impl Stream<'_> {
                     }
                     Ok(None) => return Ok(()),
                     Err(status) => {
-                        debug!(pod = %self.pod, "xds stream broke: {}", status.message());
+                        debug!(recipient = %self.recipient, "xds stream broke: {}", status.message());
                         return Ok(());
                     }
                 },
@@ -210,7 +209,7 @@ impl Stream<'_> {
         let took = self.sent.take().map(|sent| sent.elapsed());
         match answer {
             Answer::Acked(revision) => {
-                debug!(pod = %self.pod, %revision, ?took, "snapshot acknowledged");
+                debug!(recipient = %self.recipient, %revision, ?took, "snapshot acknowledged");
                 metrics.acks.inc();
                 if let Some(took) = took {
                     metrics.ack_seconds.observe(took.as_secs_f64());
@@ -218,7 +217,7 @@ impl Stream<'_> {
                 self.connection.acked(revision, SystemTime::now());
             }
             Answer::Refused(revision, reason) => {
-                warn!(pod = %self.pod, %revision, "Envoy refused the snapshot and keeps the one it has: {reason} (why is in its own log)");
+                warn!(recipient = %self.recipient, %revision, "Envoy refused the snapshot and keeps the one it has: {reason} (why is in its own log)");
                 metrics.nacks.inc();
                 self.refused(revision, Refuser::Envoy, reason);
             }
@@ -244,7 +243,7 @@ impl Stream<'_> {
         {
             Next::Idle => {}
             Next::Holds(revision) => {
-                debug!(pod = %self.pod, %revision, "reconnected with the wanted snapshot in force");
+                debug!(recipient = %self.recipient, %revision, "reconnected with the wanted snapshot in force");
                 self.connection.acked(revision, SystemTime::now());
             }
             Next::Send(plan) => self.send(plan, published.as_ref()).await,
@@ -257,11 +256,11 @@ impl Stream<'_> {
         if plan.snapshot
             && let Some(published) = published
         {
-            match resource::carry(self.pod, published, self.wasm_path, SystemTime::now()) {
+            match resource::carry(self.recipient, published, self.wasm_path, SystemTime::now()) {
                 Ok(resource) => resources.push(resource),
                 Err(withheld) => {
                     let revision = published.revision;
-                    error!(pod = %self.pod, %revision, "snapshot withheld, the sidecar keeps the one it has: {withheld}");
+                    error!(recipient = %self.recipient, %revision, "snapshot withheld, the client keeps the one it has: {withheld}");
                     self.service.metrics.withheld.inc();
                     self.refused(revision, Refuser::Distributor, withheld.to_string());
                     let Some(rest) = self.session.withhold(plan) else {
@@ -272,7 +271,7 @@ impl Stream<'_> {
             }
         }
         for name in &plan.unknown {
-            warn!(pod = %self.pod, "asked for resource {name:?}, which does not exist; the only one is {RESOURCE_NAME:?}");
+            warn!(recipient = %self.recipient, "asked for resource {name:?}, which does not exist; the only one is {RESOURCE_NAME:?}");
         }
         let revision = published
             .filter(|_| plan.snapshot)
@@ -290,7 +289,7 @@ impl Stream<'_> {
         if let Some(revision) = revision {
             let metrics = &self.service.metrics;
             let bytes = response.encoded_len();
-            debug!(pod = %self.pod, %revision, bytes, "snapshot sent");
+            debug!(recipient = %self.recipient, %revision, bytes, "snapshot sent");
             metrics.pushes.inc();
             metrics.bytes.inc_by(bytes as u64);
             self.sent = Some(Instant::now());

@@ -172,11 +172,12 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
-    fn every_pod_has_what_a_compilation_from_scratch_gives(
+    fn everybody_has_what_a_compilation_from_scratch_gives(
         batches in vec(vec(an_event(), 1..6), 1..14),
+        node_plane in any::<bool>(),
         enforce_own_node_egress in any::<bool>(),
     ) {
-        let mut followed = Followed::new(Options { node_plane: false, enforce_own_node_egress });
+        let mut followed = Followed::new(Options { node_plane, enforce_own_node_egress });
         for (number, batch) in batches.into_iter().enumerate() {
             followed.apply(batch);
             prop_assert_eq!(&followed.snapshots, &followed.compiled_from_scratch(), "after batch {}", number);

@@ -1,11 +1,12 @@
 //! What each kind of event compiles again, and what it leaves alone.
 
 use sidewall_policy::compile::Options;
-use sidewall_policy::model::{Mode, Namespace, Phase, TcpPath};
+use sidewall_policy::model::{Mode, Namespace, Phase, Pod, TcpPath};
 
 use super::build::*;
 use super::{Followed, delete, delete_ref};
 use crate::cluster::{Kind, Object, ObjectRef};
+use crate::snapshots::Recipient;
 
 /// `x/web` may be reached by `x/db`, `y/web` by everyone; `z/tool` stands for itself.
 fn cluster() -> Followed {
@@ -138,7 +139,8 @@ fn a_pod_that_finishes_is_gone_and_its_address_may_be_another_s() {
     let mut finished = pod("x", "db", "db", "10.0.0.2");
     finished.phase = Phase::Terminal;
     assert_eq!(followed.apply([apply(Object::Pod(finished))]), ["x/web"]);
-    assert!(!followed.snapshots.contains_key(&name("x", "db")));
+    let gone = Recipient::Pod(name("x", "db"));
+    assert!(!followed.snapshots.contains_key(&gone));
     let heir = apply(Object::Pod(pod("y", "heir", "heir", "10.0.0.2")));
     assert_eq!(followed.apply([heir]), ["y/heir", "z/tool"]);
     assert_eq!(followed.snapshots, followed.compiled_from_scratch());
@@ -183,5 +185,52 @@ fn who_carries_tcp_touches_the_pods_it_is_about() {
     };
     let compiled = followed.apply([apply(Object::Namespace(opted_out))]);
     assert_eq!(compiled, ["x/db", "x/web"]);
+    assert_eq!(followed.snapshots, followed.compiled_from_scratch());
+}
+
+#[test]
+fn a_node_has_its_pods_together_and_follows_only_them() {
+    let mut followed = Followed::new(Options {
+        node_plane: true,
+        ..Options::default()
+    });
+    let on = |pod: Pod, node: &str| {
+        apply(Object::Pod(Pod {
+            node: Some(node.into()),
+            ..pod
+        }))
+    };
+    let web = || pod("x", "web", "web", "10.0.0.1");
+    let db = || pod("x", "db", "db", "10.0.0.2");
+    let compiled = followed.apply([
+        apply(namespace("x", "red")),
+        apply(node("n1", &["192.168.0.1"])),
+        apply(node("n3", &["192.168.0.3"])),
+        on(web(), "n1"),
+        on(db(), "n2"),
+    ]);
+    // n2 has no Node object, but a pod; n3 is a node without pods.
+    assert_eq!(compiled, ["x/db", "x/web", "node n1", "node n2", "node n3"]);
+
+    let isolated = apply(policy("x", "db", Some("db"), Some(vec![]), None));
+    assert_eq!(followed.apply([isolated]), ["x/db", "node n2"]);
+
+    let mut ended = db();
+    ended.phase = Phase::Terminal;
+    assert_eq!(followed.apply([on(ended, "n2")]), [""; 0]);
+    assert!(
+        !followed
+            .snapshots
+            .contains_key(&Recipient::Node("n2".into()))
+    );
+
+    // Its address goes to a pod of another node.
+    let reused = on(pod("x", "other", "other", "10.0.0.2"), "n3");
+    assert_eq!(followed.apply([reused]), ["x/other", "node n3"]);
+    let mut shared = pod("x", "host", "host", "192.168.0.3");
+    shared.host_network = true;
+    assert_eq!(followed.apply([on(shared, "n3")]), ["node n3"]);
+    let moved = on(web(), "n3");
+    assert_eq!(followed.apply([moved]), ["x/web", "node n1", "node n3"]);
     assert_eq!(followed.snapshots, followed.compiled_from_scratch());
 }

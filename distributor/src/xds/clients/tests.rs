@@ -9,8 +9,8 @@ fn at(seconds: u64) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
 }
 
-fn pod(name: &str) -> NamespacedName {
-    NamespacedName::new("default", name)
+fn pod(name: &str) -> Recipient {
+    crate::testing::recipient(name)
 }
 
 fn refusal(revision: Revision) -> Refused {

@@ -103,13 +103,13 @@ impl Running {
         what: &str,
         holds: impl Fn(&Stream) -> bool,
     ) -> Stream {
-        let pod = crate::testing::pod(pod);
+        let sidecar = crate::testing::recipient(pod);
         let poll = async {
             loop {
                 if let Some(stream) = self
                     .clients
                     .all()
-                    .get(&pod)
+                    .get(&sidecar)
                     .and_then(|client| client.latest())
                     && holds(stream)
                 {
@@ -120,7 +120,7 @@ impl Running {
         };
         match tokio::time::timeout(SOON, poll).await {
             Ok(stream) => stream,
-            Err(_) => panic!("not {what}: {:?}", self.clients.all().get(&pod)),
+            Err(_) => panic!("not {what}: {:?}", self.clients.all().get(&sidecar)),
         }
     }
 }

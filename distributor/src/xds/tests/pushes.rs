@@ -14,7 +14,7 @@ use sidewall_policy::snapshot::Revision;
 
 use super::kit::{Running, again, first, metadata, request};
 use crate::snapshots::Published;
-use crate::testing::{pod, snapshot};
+use crate::testing::{pod, recipient, snapshot};
 use crate::xds::Refuser;
 
 fn unpack<M: Message + Name + Default>(any: &Any) -> M {
@@ -327,7 +327,7 @@ async fn a_snapshot_that_fails_its_check_stays_here() {
         (mislabelled, "but its bytes are revision"),
     ] {
         let revision = published.revision;
-        running.shelf.put_raw(&pod("db"), published);
+        running.shelf.put_raw(&recipient("db"), published);
         let stream = running
             .until("db", reason, |stream| {
                 stream

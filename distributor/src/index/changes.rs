@@ -1,0 +1,151 @@
+//! Compiles what events have changed: bodies, then the snapshots that are made of them.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use sidewall_policy::compile::PodSource;
+use sidewall_policy::model::{NamespacedName, Pod, PodPeer, TcpPath};
+use sidewall_policy::snapshot::{Bundle, SubjectEntry};
+
+use super::Index;
+use super::pods::Pods;
+use super::selectors::Selectors;
+use crate::snapshots::Recipient;
+
+/// What became of a pod or a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Its snapshot, compiled anew. The bytes may be those it had.
+    Snapshot(Vec<u8>),
+    /// It is gone; or, of a pod, has no address of its own any more.
+    Gone,
+}
+
+impl Index {
+    /// Compiles what events have changed since the last call: every pod, and with the node plane
+    /// every node, whose snapshot may be another one now; sorted by name, pods first.
+    pub fn take_changes(&mut self) -> Vec<(Recipient, Change)> {
+        let mut dirty = std::mem::take(&mut self.dirty);
+        for id in &dirty.groups_of {
+            let pod = self.pods.get(id);
+            let pod = pod.filter(|pod| pod.is_selectable());
+            let key = pod.map(|pod| {
+                let namespace = self.namespaces.get(&id.namespace);
+                self.policies.group_key(pod, namespace)
+            });
+            if self.groups.assign(id, key) {
+                dirty.subjects.insert(id.clone());
+            }
+        }
+        let services: Vec<_> = dirty
+            .services
+            .iter()
+            .map(|id| (id.clone(), self.resolve_service(id)))
+            .collect();
+        let services_changed = self.services.update(services);
+        for policy in &dirty.policies {
+            self.groups.outdate(policy);
+        }
+        let view = View {
+            pods: &self.pods,
+            selectors: &self.selectors,
+        };
+        let table = self.services.table();
+        let recompiled = self
+            .groups
+            .compile(self.policies.all(), &view, &table, services_changed);
+        dirty.subjects.extend(recompiled);
+
+        let mut changes = Vec::new();
+        let mut nodes = dirty.nodes;
+        for id in dirty.subjects {
+            let node = self.pods.get(&id).and_then(|pod| pod.node.clone());
+            nodes.extend(node.clone());
+            let was = if let Some(subject) = self.subject(&id) {
+                let mut bundle = Bundle::new(self.options, Arc::clone(&table));
+                bundle.add(subject);
+                let snapshot = Change::Snapshot(bundle.encode());
+                changes.push((Recipient::Pod(id.clone()), snapshot));
+                self.subjects.insert(id, node)
+            } else {
+                let was = self.subjects.remove(&id);
+                if was.is_some() {
+                    changes.push((Recipient::Pod(id), Change::Gone));
+                }
+                was
+            };
+            nodes.extend(was.flatten());
+        }
+        if self.options.node_plane {
+            changes.extend(nodes.into_iter().filter_map(|node| self.bundle(node)));
+        }
+        changes
+    }
+
+    /// A pod as part of a snapshot; `None` for one that policies do not select, or without an
+    /// address.
+    fn subject(&self, id: &NamespacedName) -> Option<SubjectEntry> {
+        let pod = self.pods.get(id)?;
+        let group = self.groups.of(id)?;
+        let ips: Vec<IpAddr> = pod
+            .ips
+            .iter()
+            .copied()
+            .filter(|ip| self.pods.owner(*ip) == Some(id))
+            .collect();
+        (!ips.is_empty()).then(|| SubjectEntry {
+            id: id.clone(),
+            ips,
+            node_addresses: self.nodes.addresses(pod.node.as_ref()),
+            tcp_path: TcpPath::of(pod, self.namespaces.get(&id.namespace)),
+            group: Arc::clone(group),
+        })
+    }
+
+    /// The bundle of a node: all its pods, and no Services, for what a node judges has been sent on
+    /// to a backend already.
+    fn bundle(&mut self, node: Arc<str>) -> Option<(Recipient, Change)> {
+        let subjects: Vec<SubjectEntry> = self
+            .nodes
+            .pods(&node)
+            .filter_map(|id| self.subject(id))
+            .collect();
+        let change = if !subjects.is_empty() || self.nodes.all().contains_key(&node) {
+            self.bundled.insert(Arc::clone(&node));
+            let mut bundle = Bundle::new(self.options, Arc::default());
+            subjects.into_iter().for_each(|each| bundle.add(each));
+            Change::Snapshot(bundle.encode())
+        } else if self.bundled.remove(&node) {
+            Change::Gone
+        } else {
+            return None;
+        };
+        Some((Recipient::Node(node), change))
+    }
+}
+
+/// Answers the compiler from the caches.
+struct View<'a> {
+    pods: &'a Pods,
+    selectors: &'a Selectors,
+}
+
+impl PodSource for View<'_> {
+    fn visit_matching(&self, namespace: &str, peer: &PodPeer, visit: &mut dyn FnMut(&Pod)) {
+        self.selectors
+            .members(namespace, peer)
+            .filter_map(|id| self.pods.get(id))
+            .for_each(visit);
+    }
+
+    fn visit_all(&self, visit: &mut dyn FnMut(&Pod)) {
+        self.pods
+            .iter()
+            .filter(|pod| pod.is_selectable())
+            .for_each(visit);
+    }
+
+    fn owns(&self, pod: &Pod, ip: IpAddr) -> bool {
+        self.pods.owner(ip) == Some(&pod.id)
+    }
+}
