@@ -143,7 +143,7 @@ struct Judge<'a> {
 }
 
 impl Judge<'_> {
-    fn denies(&self, entry: &Entry) -> bool {
+    fn denies(&self, entry: &Entry<'_>) -> bool {
         let Seen {
             source,
             destination,
@@ -170,15 +170,22 @@ impl Judge<'_> {
     }
 }
 
-async fn list_denied(socket: &mut Socket, judge: &Judge<'_>) -> io::Result<Vec<Entry>> {
+/// A connection that is to end.
+struct Denied {
+    seen: Seen,
+    is_closed: bool,
+    deletion: Request,
+}
+
+async fn list_denied(socket: &mut Socket, judge: &Judge<'_>) -> io::Result<Vec<Denied>> {
     let everything = Subject {
         subsystem: CONNTRACK,
         kind: GET,
         family: 0,
         resource: 0,
     };
-    let request = Request::new(everything, NLM_F_DUMP, LISTING);
-    socket.send(&request.finish()).await?;
+    let request = Request::new(everything, NLM_F_DUMP);
+    socket.send(&request.finish(LISTING)).await?;
     let mut denied = Vec::new();
     loop {
         for message in messages(socket.receive().await?) {
@@ -187,7 +194,12 @@ async fn list_denied(socket: &mut Socket, judge: &Judge<'_>) -> io::Result<Vec<E
                 Reply::Failed(error) => return Err(error),
                 Reply::Object { family, attributes } => {
                     let entry = Entry::read(family, attributes);
-                    denied.extend(entry.filter(|entry| judge.denies(entry)));
+                    let entry = entry.filter(|entry| judge.denies(entry));
+                    denied.extend(entry.map(|entry| Denied {
+                        seen: entry.seen,
+                        is_closed: entry.is_closed,
+                        deletion: entry.deletion(),
+                    }));
                 }
             }
         }
@@ -195,10 +207,10 @@ async fn list_denied(socket: &mut Socket, judge: &Judge<'_>) -> io::Result<Vec<E
 }
 
 /// Asks for the deletion of some entries and reads the answers, in the same order.
-async fn delete(socket: &mut Socket, batch: &[Entry]) -> io::Result<Vec<io::Result<()>>> {
+async fn delete(socket: &mut Socket, batch: &[Denied]) -> io::Result<Vec<io::Result<()>>> {
     let requests = (0..).zip(batch);
     let requests: Vec<u8> = requests
-        .flat_map(|(sequence, entry)| entry.deletion(sequence))
+        .flat_map(|(sequence, entry)| entry.deletion.clone().finish(sequence))
         .collect();
     socket.send(&requests).await?;
     let mut outcomes: Vec<Option<io::Result<()>>> = batch.iter().map(|_| None).collect();

@@ -31,8 +31,8 @@ const CTA_PROTOINFO_TCP_STATE: u16 = 1;
 const CLOSED_TCP_STATES: [u8; 2] = [7, 8];
 
 /// A connection, and what the kernel needs to find it again.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Entry {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Entry<'a> {
     /// Who opened it and who answers: the real backend, if the destination was rewritten.
     pub seen: Seen,
     /// The zone it lives in; 0 is the default one.
@@ -41,14 +41,14 @@ pub(super) struct Entry {
     pub is_closed: bool,
     family: u8,
     /// The original tuple, byte for byte.
-    tuple: Vec<u8>,
+    tuple: &'a [u8],
     /// Tells this connection from a later one with the same tuple.
-    id: Option<Vec<u8>>,
+    id: Option<&'a [u8]>,
 }
 
-impl Entry {
+impl<'a> Entry<'a> {
     /// Reads an entry; `None` if it is not one of IP.
-    pub(super) fn read(family: u8, attributes: &[u8]) -> Option<Self> {
+    pub(super) fn read(family: u8, attributes: &'a [u8]) -> Option<Self> {
         let tuple = attribute(attributes, CTA_TUPLE_ORIG)?;
         let opener = End::read(tuple)?;
         let answerer = End::read(attribute(attributes, CTA_TUPLE_REPLY)?)?;
@@ -64,25 +64,25 @@ impl Entry {
             is_closed: tcp_state(attributes)
                 .is_some_and(|state| CLOSED_TCP_STATES.contains(&state)),
             family,
-            tuple: tuple.to_owned(),
-            id: attribute(attributes, CTA_ID).map(<[u8]>::to_owned),
+            tuple,
+            id: attribute(attributes, CTA_ID),
         })
     }
 
     /// The request to delete it, and no other with the same tuple.
-    pub(super) fn deletion(&self, sequence: u32) -> Vec<u8> {
+    pub(super) fn deletion(&self) -> Request {
         let subject = Subject {
             subsystem: CONNTRACK,
             kind: DELETE,
             family: self.family,
             resource: 0,
         };
-        let request = Request::new(subject, NLM_F_ACK, sequence)
-            .nested(CTA_TUPLE_ORIG, &self.tuple)
+        let request = Request::new(subject, NLM_F_ACK)
+            .nested(CTA_TUPLE_ORIG, self.tuple)
             .attribute(CTA_ZONE, &self.zone.to_be_bytes());
-        match &self.id {
-            Some(id) => request.attribute(CTA_ID, id).finish(),
-            None => request.finish(),
+        match self.id {
+            Some(id) => request.attribute(CTA_ID, id),
+            None => request,
         }
     }
 }

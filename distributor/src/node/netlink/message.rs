@@ -47,8 +47,8 @@ pub struct Subject {
 pub struct Request(Vec<u8>);
 
 impl Request {
-    /// A request without attributes. `sequence` is what the answer is recognised by.
-    pub fn new(subject: Subject, flags: u16, sequence: u32) -> Self {
+    /// A request without attributes.
+    pub fn new(subject: Subject, flags: u16) -> Self {
         let Subject {
             subsystem,
             kind,
@@ -59,8 +59,7 @@ impl Request {
         bytes.extend(0_u32.to_ne_bytes());
         bytes.extend(u16::from_be_bytes([subsystem, kind]).to_ne_bytes());
         bytes.extend((flags | NLM_F_REQUEST).to_ne_bytes());
-        bytes.extend(sequence.to_ne_bytes());
-        bytes.extend(0_u32.to_ne_bytes());
+        bytes.extend([0; 8]);
         bytes.extend([family, 0]);
         bytes.extend(resource.to_be_bytes());
         Self(bytes)
@@ -89,13 +88,14 @@ impl Request {
         self.attribute(kind | NESTED, attributes)
     }
 
-    /// The bytes to send.
+    /// The bytes to send. The answer has the same sequence number.
     ///
     /// # Panics
     /// If the request is longer than 4 GiB.
-    pub fn finish(mut self) -> Vec<u8> {
+    pub fn finish(mut self, sequence: u32) -> Vec<u8> {
         let length = u32::try_from(self.0.len()).expect("at most 4 GiB");
         self.0[..4].copy_from_slice(&length.to_ne_bytes());
+        self.0[8..12].copy_from_slice(&sequence.to_ne_bytes());
         self.0
     }
 }
@@ -217,10 +217,10 @@ mod tests {
 
     #[test]
     fn a_request_is_laid_out_as_the_kernel_reads_it() {
-        let bytes = Request::new(SUBJECT, NLM_F_ACK, 7)
+        let bytes = Request::new(SUBJECT, NLM_F_ACK)
             .attribute(18, &[0, 1])
             .nested(1, &[8, 0, 1, 0, 1, 2, 3, 4])
-            .finish();
+            .finish(7);
         #[rustfmt::skip]
         let little_endian = [
             40, 0, 0, 0,  2, 1,  5, 0,  7, 0, 0, 0,  0, 0, 0, 0,
@@ -233,11 +233,11 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_back() {
-        let one = Request::new(SUBJECT, 0, 1)
+        let one = Request::new(SUBJECT, 0)
             .attribute(3, b"odd")
             .nested(4, &[])
-            .finish();
-        let two = Request::new(SUBJECT, 0, 2).finish();
+            .finish(1);
+        let two = Request::new(SUBJECT, 0).finish(2);
         let datagram = [one, two].concat();
         let read: Vec<_> = messages(&datagram).collect();
         assert_eq!(read.len(), 2);
@@ -277,9 +277,9 @@ mod tests {
 
     #[test]
     fn cut_off_and_senseless_bytes_end_the_reading() {
-        let whole = Request::new(SUBJECT, 0, 1)
+        let whole = Request::new(SUBJECT, 0)
             .attribute(1, &[1, 2, 3, 4])
-            .finish();
+            .finish(1);
         for end in 0..whole.len() {
             assert_eq!(messages(&whole[..end]).count(), 0, "{end}");
         }

@@ -22,25 +22,23 @@ const COLLECT: u32 = 5;
 
 /// The requests that take a group and say what is wanted of it, to be answered one by one.
 pub(super) fn requests(group: u16) -> [Vec<u8>; 2] {
-    let request = |sequence| {
-        let subject = Subject {
-            subsystem: LOG,
-            kind: CONFIG,
-            family: 0,
-            resource: group,
-        };
-        Request::new(subject, NLM_F_ACK, sequence)
+    let subject = Subject {
+        subsystem: LOG,
+        kind: CONFIG,
+        family: 0,
+        resource: group,
     };
+    let request = || Request::new(subject, NLM_F_ACK);
     let [a, b, c, d] = COPY_BYTES.to_be_bytes();
     [
-        request(1)
+        request()
             .attribute(NFULA_CFG_CMD, &[NFULNL_CFG_CMD_BIND])
-            .finish(),
-        request(2)
+            .finish(1),
+        request()
             .attribute(NFULA_CFG_MODE, &[a, b, c, d, NFULNL_COPY_PACKET, 0])
             .attribute(NFULA_CFG_TIMEOUT, &COLLECT.to_be_bytes())
             // Packets are numbered, so that missing ones can be counted.
             .attribute(NFULA_CFG_FLAGS, &NFULNL_CFG_F_SEQ.to_be_bytes())
-            .finish(),
+            .finish(2),
     ]
 }

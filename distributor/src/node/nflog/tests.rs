@@ -102,7 +102,7 @@ fn a_prefix_is_read_with_and_without_its_padding() {
                 Some(prefix)
             );
         }
-        assert_eq!(Prefix::read(text[..text.len() - 1].as_bytes()), None);
+        assert_eq!(Prefix::read(&text.as_bytes()[..text.len() - 1]), None);
     }
 }
 

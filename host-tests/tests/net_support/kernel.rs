@@ -1,0 +1,159 @@
+//! Two nodes with real kernels' rules and connection tables, and what is sent through them.
+
+#![allow(dead_code, reason = "each test binary takes what it needs")]
+
+use std::io::Write as _;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::os::fd::AsRawFd as _;
+use std::process::Stdio;
+
+use anyhow::{Context as _, Result, ensure};
+use ipnet::IpNet;
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrStorage, sendto, socket,
+};
+use serde_json::Value;
+use sidewall_distributor::node;
+use sidewall_host_tests::net::{Netns, Node, Plan, Pod, Topology};
+use sidewall_host_tests::wasm_host::scene::Scene;
+use sidewall_policy::model::{PortMatch, PortRange, Ports, Protocol};
+use sidewall_policy::record;
+
+/// The two families of each pod.
+pub const A: [&str; 2] = ["10.244.1.11", "fd00:244:1::11"];
+pub const B: [&str; 2] = ["10.244.1.12", "fd00:244:1::12"];
+pub const C: [&str; 2] = ["10.244.2.11", "fd00:244:2::11"];
+
+/// The node that is looked at.
+pub const NODE: &str = "node-1";
+pub const NODE_ADDRESSES: [&str; 2] = ["192.168.50.1", "fd50::1"];
+
+/// Pods a and b on node-1, c on node-2.
+pub fn topology() -> Result<Topology> {
+    let ips = |texts: [&str; 2]| texts.map(ip);
+    Ok(Topology::build(&Plan {
+        nodes: vec![
+            Node::new(NODE, ips(NODE_ADDRESSES)),
+            Node::new("node-2", ips(["192.168.50.2", "fd50::2"])),
+        ],
+        pods: vec![
+            Pod::new("default/a", NODE, ips(A)),
+            Pod::new("default/b", NODE, ips(B)),
+            Pod::new("default/c", "node-2", ips(C)),
+        ],
+        externals: Vec::new(),
+    })?)
+}
+
+/// The same cluster for the compiler; every pod is labelled by its name. The node has no Node
+/// object, so that nothing is exempt by it.
+pub fn scene() -> Scene {
+    Scene::default()
+        .pod("default/a", "a", NODE, &A)
+        .pod("default/b", "b", NODE, &B)
+        .pod("default/c", "c", "node-2", &C)
+}
+
+/// The pod ranges of node-1.
+pub fn pod_cidrs() -> [IpNet; 2] {
+    ["10.244.1.0/24", "fd00:244:1::/64"].map(|text| text.parse().expect("a CIDR"))
+}
+
+/// One UDP port.
+pub fn udp(port: u16) -> Ports {
+    Ports::Of(vec![PortMatch {
+        protocol: Protocol::Udp,
+        port: PortRange::Numbers {
+            low: port,
+            high: port,
+        },
+    }])
+}
+
+pub fn ip(text: &str) -> IpAddr {
+    text.parse().expect("an address")
+}
+
+pub fn at(address: &str, port: u16) -> SocketAddr {
+    SocketAddr::new(ip(address), port)
+}
+
+/// Loads rules into a namespace.
+pub fn nft(netns: &Netns, rules: &str) -> Result<()> {
+    let mut nft = netns.command("nft");
+    let mut child = nft.args(["-f", "-"]).stdin(Stdio::piped()).spawn()?;
+    let mut stdin = child.stdin.take().context("stdin is piped")?;
+    stdin.write_all(rules.as_bytes())?;
+    drop(stdin);
+    ensure!(child.wait()?.success(), "nft refused:\n{rules}");
+    Ok(())
+}
+
+/// The fields of a decision record.
+pub fn fields(record: &record::Record) -> Result<Value> {
+    let line = record.line();
+    let json = line.strip_prefix(record::PREFIX).context("the prefix")?;
+    Ok(serde_json::from_str(json)?)
+}
+
+/// Runs asynchronous work in a namespace: its sockets belong there.
+pub fn within<T: Send>(netns: &Netns, work: impl Future<Output = T> + Send) -> Result<T> {
+    netns.run(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        Ok(runtime.block_on(work))
+    })?
+}
+
+/// Sends a datagram from a port, without waiting for anything.
+pub fn send_udp(from: &Netns, source_port: u16, to: SocketAddr) -> Result<()> {
+    let any = if to.is_ipv4() { "0.0.0.0" } else { "::" };
+    let sent = from.run(|| UdpSocket::bind(at(any, source_port))?.send_to(b"who?", to));
+    sent?.with_context(|| format!("udp from {} to {to}", from.name()))?;
+    Ok(())
+}
+
+/// Sends an ICMP or ICMPv6 echo request.
+pub fn ping(from: &Netns, to: &str) -> Result<()> {
+    match ip(to) {
+        IpAddr::V4(_) => {
+            let mut request = [8, 0, 0, 0, 0, 7, 0, 1];
+            let sum = request
+                .chunks(2)
+                .map(|pair| u16::from_be_bytes([pair[0], pair[1]]))
+                .sum::<u16>();
+            request[2..4].copy_from_slice(&(!sum).to_be_bytes());
+            send_raw(from, to, SockProtocol::Icmp, &request)
+        }
+        // The kernel fills in the checksum.
+        IpAddr::V6(_) => send_raw(from, to, SockProtocol::IcmpV6, &[128, 0, 0, 0, 0, 7, 0, 1]),
+    }
+}
+
+fn send_raw(from: &Netns, to: &str, protocol: SockProtocol, bytes: &[u8]) -> Result<()> {
+    let family = if ip(to).is_ipv4() {
+        AddressFamily::Inet
+    } else {
+        AddressFamily::Inet6
+    };
+    from.run(|| {
+        let socket = socket(family, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol)?;
+        let to = SockaddrStorage::from(at(to, 0));
+        sendto(socket.as_raw_fd(), bytes, &to, MsgFlags::empty())?;
+        Ok(())
+    })?
+}
+
+/// The error of the node's work with all its causes.
+pub fn chain(error: impl Into<anyhow::Error>) -> String {
+    format!("{:#}", error.into())
+}
+
+/// What ends connections, in the namespace of a node.
+pub fn revoke(node: &Netns, snapshot: &[u8]) -> Result<Vec<Value>> {
+    let snapshot = sidewall_policy::snapshot::Snapshot::check(snapshot.to_vec())?;
+    let cidrs = pod_cidrs();
+    let records = within(node, node::conntrack::revoke(&snapshot, &cidrs))??;
+    records.iter().map(fields).collect()
+}
