@@ -178,6 +178,20 @@ fn servers_see_snapshots_through_the_seam_only() {
 }
 
 #[test]
+fn the_node_sees_snapshots_only() {
+    assert_only_in(
+        "distributor/src/node",
+        &[
+            "crate::cluster",
+            "crate::index",
+            "crate::publish",
+            "crate::xds",
+        ],
+        &[],
+    );
+}
+
+#[test]
 fn no_module_is_called_mod() {
     for folder in [
         "policy/src",

@@ -15,6 +15,7 @@ use sidewall_host_tests::harness;
 use sidewall_host_tests::net::{self, Netns, Service, ServicePort, Topology};
 use sidewall_host_tests::probe::{Held, Protocol, Server};
 use sidewall_host_tests::wasm_host::scene::{pods, tcp};
+use sidewall_policy::compile::Options;
 
 const OPEN: u16 = 8080;
 const OTHER: u16 = 9090;
@@ -248,19 +249,20 @@ fn by_backend() -> Result<()> {
 fn own_connections() -> Result<()> {
     let lab = lab()?;
     let node = lab.node(NODE)?;
-    let _pod = Server::start(lab.pod("default/b")?, "b", Protocol::Tcp, OPEN)?;
+    let pod = lab.pod("default/b")?;
+    let _pod = Server::start(pod, "b", Protocol::Tcp, OPEN)?;
     let _node = Server::start(node, "node", Protocol::Tcp, OPEN)?;
+    let enforcing = Options {
+        enforce_own_node_egress: true,
+        ..Options::default()
+    };
     let closed = scene()
         .policy("default/b", "b", Some(Vec::new()), Some(Vec::new()))
-        .snapshot(&["default/a", "default/b"]);
+        .snapshot_with(&["default/a", "default/b"], &enforcing);
     for family in [0, 1] {
         let mut held = [
             Held::open(node, at(B[family], OPEN), PATIENCE)?,
-            Held::open(
-                lab.pod("default/b")?,
-                at(NODE_ADDRESSES[family], OPEN),
-                PATIENCE,
-            )?,
+            Held::open(pod, at(NODE_ADDRESSES[family], OPEN), PATIENCE)?,
         ];
         let records = revoke(node, &closed)?;
         ensure!(records.is_empty(), "{records:?}");

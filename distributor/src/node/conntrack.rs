@@ -8,7 +8,9 @@
 //! A connection's ends are the one who opened it and the one who answers: `semantics I1`'s real
 //! backend, behind any DNAT. It never touches
 //!
-//! - connections of the node itself (`semantics G6`): one end is an address of the node;
+//! - connections with an end at an address of the node itself: what the node opens always passes
+//!   (`semantics G6`), and so what it sends would bring back what a pod had opened to it, even where
+//!   egress to the own node is enforced (`semantics G7`);
 //! - connections that neither come from nor go to a pod of this node;
 //! - connection tracking zones but the default one. The leg from the node's Envoy to a server lives
 //!   in a zone of its own and ends with the client's leg, which is in the default zone.

@@ -81,7 +81,8 @@ impl Listener {
             socket.send(&request).await.map_err(step("ask for"))?;
             match answer(&mut socket).await {
                 Ok(()) => {}
-                Err(error) if error.raw_os_error() == Some(Errno::EBUSY as i32) => {
+                // What it means to the owner of a socket that took CAP_NET_ADMIN to open.
+                Err(error) if error.raw_os_error() == Some(Errno::EPERM as i32) => {
                     return Err(Error::Taken { group });
                 }
                 Err(error) => return Err(step("join")(error)),

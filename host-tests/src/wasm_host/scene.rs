@@ -105,8 +105,13 @@ impl Scene {
 
     /// Compiles the snapshot of these pods.
     pub fn snapshot(&self, subjects: &[&str]) -> Vec<u8> {
+        self.snapshot_with(subjects, &Options::default())
+    }
+
+    /// Compiles the snapshot of these pods with other options than the default ones.
+    pub fn snapshot_with(&self, subjects: &[&str], options: &Options) -> Vec<u8> {
         let subjects: Vec<_> = subjects.iter().map(|id| name(id)).collect();
-        compile_snapshot(&self.cluster, &subjects, &Options::default())
+        compile_snapshot(&self.cluster, &subjects, options)
     }
 
     fn own(&mut self, id: &str) -> NamespacedName {

@@ -2,10 +2,12 @@
 
 #![allow(dead_code, reason = "each test binary takes what it needs")]
 
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd as _;
 use std::process::Stdio;
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use ipnet::IpNet;
@@ -109,9 +111,23 @@ pub fn within<T: Send>(netns: &Netns, work: impl Future<Output = T> + Send) -> R
 /// Sends a datagram from a port, without waiting for anything.
 pub fn send_udp(from: &Netns, source_port: u16, to: SocketAddr) -> Result<()> {
     let any = if to.is_ipv4() { "0.0.0.0" } else { "::" };
-    let sent = from.run(|| UdpSocket::bind(at(any, source_port))?.send_to(b"who?", to));
+    let sent = from.run(|| bind(at(any, source_port))?.send_to(b"who?", to));
     sent?.with_context(|| format!("udp from {} to {to}", from.name()))?;
     Ok(())
+}
+
+/// Binds a port that may have been closed just now: a program that another thread is starting
+/// holds its sockets until it really starts.
+fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
+    for _ in 0..100 {
+        match UdpSocket::bind(address) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                thread::sleep(Duration::from_millis(10));
+            }
+            bound => return bound,
+        }
+    }
+    UdpSocket::bind(address)
 }
 
 /// Sends an ICMP or ICMPv6 echo request.
@@ -129,6 +145,13 @@ pub fn ping(from: &Netns, to: &str) -> Result<()> {
         // The kernel fills in the checksum.
         IpAddr::V6(_) => send_raw(from, to, SockProtocol::IcmpV6, &[128, 0, 0, 0, 0, 7, 0, 1]),
     }
+}
+
+/// Sends the head of an SCTP packet, as a router looks at it.
+pub fn sctp(from: &Netns, to: &str, source_port: u16, port: u16) -> Result<()> {
+    let [ports, rest] = [[source_port, port], [0, 0]].map(|pair| pair.map(u16::to_be_bytes));
+    let head = [ports, rest, rest].as_flattened().as_flattened().to_vec();
+    send_raw(from, to, SockProtocol::Sctp, &head)
 }
 
 fn send_raw(from: &Netns, to: &str, protocol: SockProtocol, bytes: &[u8]) -> Result<()> {
