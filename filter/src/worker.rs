@@ -16,11 +16,10 @@ use crate::streams::{Ends, Streams, TCP};
 /// Where the bytes of the snapshot in force are kept for VMs that are built anew.
 pub const SHARED_KEY: &str = "sidewall.snapshot";
 
-/// The filter state that holds the verdict.
-pub const VERDICT_STATE: &str = "sidewall_verdict";
-
-/// The filter state that holds the names of the policies that decided.
-pub const POLICY_STATE: &str = "sidewall_policy";
+/// The filter state that tells access logs the verdict and, after a space, the policies that decided:
+/// `allow shop/db`, `deny shop/db,shop/default-deny`, or `allow` alone where no rule was needed. One
+/// state and not two, because every connection pays for each.
+pub const DECISION_STATE: &str = "sidewall_decision";
 
 /// Everything that the roots and streams of one VM share.
 #[derive(Debug, Default)]
@@ -28,6 +27,8 @@ pub struct Worker {
     snapshot: Option<Snapshot>,
     streams: Streams,
     metrics: Option<Metrics>,
+    /// Kept for its allocation.
+    summary: String,
 }
 
 impl Worker {
@@ -166,7 +167,10 @@ impl Worker {
             Verdict::Allow if decision.would_deny() => Outcome::Audit,
             Verdict::Allow => Outcome::Allow,
         };
-        if outcome != Outcome::Allow {
+        if outcome == Outcome::Allow {
+            summarise_allow(&mut self.summary, snapshot, &decision);
+            host.set_filter_state(DECISION_STATE, &self.summary);
+        } else {
             report(host, &explained(snapshot, ends, &decision));
         }
         defined(&mut self.metrics, host).count_connection(host, decision.direction(), outcome);
@@ -214,13 +218,23 @@ fn explained(snapshot: &Snapshot, ends: Ends, decision: &Decision) -> Record {
     )
 }
 
-/// Logs a record and gives the current stream's access log its verdict and policies.
+/// Words an allow as [`Record::summary`] words the rest, without a record or its cost.
+fn summarise_allow(summary: &mut String, snapshot: &Snapshot, decision: &Decision) {
+    summary.clear();
+    summary.push_str("allow");
+    let mut separator = " ";
+    for (namespace, name) in snapshot.allowed_by(decision) {
+        for part in [separator, namespace, "/", name] {
+            summary.push_str(part);
+        }
+        separator = ",";
+    }
+}
+
+/// Logs a record and gives the current stream's access log its summary.
 fn report(host: &impl Host, record: &Record) {
     host.log(LogLevel::Warn, &record.line());
-    host.set_filter_state(VERDICT_STATE, record.verdict());
-    if let Some(policies) = record.policies() {
-        host.set_filter_state(POLICY_STATE, &policies);
-    }
+    host.set_filter_state(DECISION_STATE, &record.summary());
 }
 
 #[cfg(test)]

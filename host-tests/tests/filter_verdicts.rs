@@ -9,11 +9,12 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use serde_json::{Value, json};
-use sidewall_host_tests::wasm_host::scene::{Scene, shop};
+use sidewall_host_tests::wasm_host::scene::{Scene, anyone, shop};
 use sidewall_host_tests::wasm_host::{
     Callback, Connection, Level, Plugin, Process, StreamId, StreamState,
 };
 use sidewall_policy::eval::{Decision, Explanation, Flow, Verdict};
+use sidewall_policy::model::Ports;
 use sidewall_policy::snapshot::Snapshot;
 
 const EVERYWHERE: [&str; 17] = [
@@ -262,10 +263,7 @@ fn audited_policies_let_pass_and_tell() {
     assert_eq!(record["policies"], json!(["shop/closed"]));
     assert_eq!(
         envoy.stream(stream).filter_state,
-        BTreeMap::from([
-            ("sidewall_verdict".to_owned(), "would-deny".to_owned()),
-            ("sidewall_policy".to_owned(), "shop/closed".to_owned()),
-        ])
+        decision("would-deny shop/closed")
     );
     let audited = "sidewall_connections_total.direction.ingress.verdict.audit";
     assert_eq!(envoy.metric(audited), Some(1));
@@ -277,24 +275,58 @@ fn audited_policies_let_pass_and_tell() {
         .unwrap();
     assert_eq!(envoy.stream(stream).state, StreamState::ClosedByFilter);
     assert_eq!(
-        envoy.stream(stream).filter_state["sidewall_verdict"],
-        "deny"
+        envoy.stream(stream).filter_state,
+        decision("deny shop/closed")
     );
 }
 
+/// What the access log gets to see.
+fn decision(text: &str) -> BTreeMap<String, String> {
+    BTreeMap::from([("sidewall_decision".to_owned(), text.to_owned())])
+}
+
 #[test]
-fn the_access_log_knows_the_verdict_of_what_was_denied_only() {
-    let mut envoy = serving(&shop(), &["shop/db"]);
-    let denied = connect(&mut envoy, "8.8.8.8:40000", "10.1.0.10:5432");
-    let allowed = connect(&mut envoy, "10.1.0.20:40000", "10.1.0.10:5432");
+fn the_access_log_knows_every_verdict_and_its_policies() {
+    let mut envoy = serving(&shop(), &["shop/db", "shop/web"]);
+    for (source, destination, expected) in [
+        ("8.8.8.8:40000", "10.1.0.10:5432", "deny shop/db"),
+        ("8.8.8.8:40000", "8.8.4.4:53", "deny"),
+        ("192.168.1.1:40000", "10.1.0.10:5432", "allow shop/db"),
+        ("10.1.0.10:40000", "10.3.0.9:80", "allow shop/db"),
+        // The source is free to go, the destination lets it in.
+        ("10.1.0.20:40000", "10.1.0.10:5432", "allow shop/db"),
+        // Nothing isolates it; it is its own node; it is itself.
+        ("8.8.8.8:40000", "10.1.0.20:80", "allow"),
+        ("10.0.0.1:40000", "10.1.0.10:1", "allow"),
+        ("10.1.0.10:40000", "10.1.0.10:1", "allow"),
+    ] {
+        let stream = connect(&mut envoy, source, destination);
+        assert_eq!(
+            envoy.stream(stream).filter_state,
+            decision(expected),
+            "{source} -> {destination}"
+        );
+    }
+}
+
+/// As on a node, whose snapshot knows both ends.
+#[test]
+fn an_allow_by_both_sides_names_both_policies() {
+    let scene = shop().policy("shop/out", "web", None, Some(vec![anyone(Ports::Any)]));
+    let mut envoy = serving(&scene, &["shop/db", "shop/web"]);
+    let stream = connect(&mut envoy, "10.1.0.20:40000", "10.1.0.10:5432");
     assert_eq!(
-        envoy.stream(denied).filter_state,
-        BTreeMap::from([
-            ("sidewall_verdict".to_owned(), "deny".to_owned()),
-            ("sidewall_policy".to_owned(), "shop/db".to_owned()),
-        ])
+        envoy.stream(stream).filter_state,
+        decision("allow shop/out,shop/db")
     );
-    assert_eq!(envoy.stream(allowed).filter_state, BTreeMap::new());
+    // One policy for both ends is named once.
+    let both = vec![anyone(Ports::Any)];
+    let scene = shop()
+        .pod("shop/replica", "db", "n1", &["10.1.0.11"])
+        .policy("shop/db", "db", Some(both.clone()), Some(both));
+    let mut envoy = serving(&scene, &["shop/db", "shop/replica"]);
+    let stream = connect(&mut envoy, "10.1.0.11:40000", "10.1.0.10:5432");
+    assert_eq!(envoy.stream(stream).filter_state, decision("allow shop/db"));
 }
 
 #[test]
@@ -321,7 +353,7 @@ fn every_metric_is_there_from_the_start() {
 /// Every host call costs more than a look-up among ten thousand peers, and so does every callback:
 /// this is the budget. Data passes without one.
 #[test]
-fn two_host_calls_decide_and_one_counts() {
+fn two_host_calls_decide_one_tells_and_one_counts() {
     let mut envoy = serving(&shop(), &["shop/db"]);
     let callback = |name: &'static str, host_calls: &[&'static str]| Callback {
         vm: "worker 0".to_owned(),
@@ -339,7 +371,7 @@ fn two_host_calls_decide_and_one_counts() {
             callback("proxy_on_context_create", &[]),
             callback(
                 "proxy_on_new_connection",
-                &[&read[..], &["proxy_increment_metric"]].concat()
+                &[&read[..], &["proxy_set_property", "proxy_increment_metric"]].concat()
             ),
             callback("proxy_on_downstream_connection_close", &[]),
             callback("proxy_on_delete", &[]),
@@ -359,7 +391,6 @@ fn two_host_calls_decide_and_one_counts() {
             "proxy_get_property",
             "proxy_increment_metric",
             "proxy_log",
-            "proxy_set_property",
             "proxy_set_property",
         ]
     );

@@ -143,14 +143,13 @@ impl Record {
         }
     }
 
-    /// `deny` or `would-deny`, for the access log.
-    pub fn verdict(&self) -> &'static str {
-        self.verdict
-    }
-
-    /// The policies by name, comma-separated, for the access log; `None` if no policy decided.
-    pub fn policies(&self) -> Option<String> {
-        (!self.policies.is_empty()).then(|| self.policies.join(","))
+    /// The verdict and, after a space, the policies by name, comma-separated; for the access log.
+    pub fn summary(&self) -> String {
+        if self.policies.is_empty() {
+            self.verdict.to_owned()
+        } else {
+            format!("{} {}", self.verdict, self.policies.join(","))
+        }
     }
 
     /// The whole log line.
@@ -280,14 +279,11 @@ mod tests {
     }
 
     #[test]
-    fn the_access_log_gets_the_policies_in_one_word() {
+    fn the_access_log_gets_verdict_and_policies_in_one_line() {
+        assert_eq!(record().summary(), "deny shop/db,shop/default-deny");
         assert_eq!(
-            record().policies().as_deref(),
-            Some("shop/db,shop/default-deny")
-        );
-        assert_eq!(
-            Record::closed(None, None, 6, NO_ADDRESS, None).policies(),
-            None
+            Record::closed(None, None, 6, NO_ADDRESS, None).summary(),
+            "deny"
         );
     }
 

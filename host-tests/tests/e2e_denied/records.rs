@@ -198,15 +198,20 @@ fn record_of(lab: &Lab, pod: &str, connection: &str) -> Result<Value> {
     Ok(records.swap_remove(0))
 }
 
-/// Entries of denied connections name every policy, and no upstream; those of allowed ones have
-/// nothing to explain.
+/// Entries of denied connections name every policy, and no upstream; those of allowed ones name the
+/// policy whose rule allows, if it needs one.
 pub fn access_log(lab: &Lab) -> Result<()> {
     lab.apply(FILE, &policies())?;
-    for (connection, pod, expect, policies) in [
-        ("y/a -> x/a:82", "x/a", Expect::Deny, "x/deny,x/web"),
-        ("x/c -> 10.0.0.9:5979", "x/c", Expect::Deny, "x/out,x/shut"),
-        ("x/b -> x/a:80", "x/a", Expect::Allow, ""),
-        ("x/a -> y/a:80", "x/a", Expect::Allow, ""),
+    for (connection, pod, expect, decision) in [
+        ("y/a -> x/a:82", "x/a", Expect::Deny, "deny x/deny,x/web"),
+        (
+            "x/c -> 10.0.0.9:5979",
+            "x/c",
+            Expect::Deny,
+            "deny x/out,x/shut",
+        ),
+        ("x/b -> x/a:80", "x/a", Expect::Allow, "allow x/web"),
+        ("x/a -> y/a:80", "x/a", Expect::Allow, "allow"),
     ] {
         let known = lab.access_log(pod)?.len();
         let probe = probes(&[format!("{connection} over IPv4").as_str()], expect)?;
@@ -215,15 +220,15 @@ pub fn access_log(lab: &Lab) -> Result<()> {
         }
         let entry = next_entry(lab, pod, known).context(connection)?;
         let field = |name: &str| entry[name].as_str().unwrap_or_default();
-        let found = (field("verdict"), field("policy"), field("close_reason"));
+        let found = (field("decision"), field("close_reason"));
         if expect == Expect::Deny {
             ensure!(
-                found == ("deny", policies, "wasm_downstream_close") && entry["upstream"].is_null(),
+                found == (decision, "wasm_downstream_close") && entry["upstream"].is_null(),
                 "{connection}: {entry}"
             );
         } else {
             ensure!(
-                found == ("", policies, "") && entry["upstream"].is_string(),
+                found == (decision, "") && entry["upstream"].is_string(),
                 "{connection}: {entry}"
             );
         }

@@ -73,6 +73,21 @@ impl Snapshot {
             })
     }
 
+    /// The policies, as namespace and name, whose rules allow a flow: at most one for each side that
+    /// was judged, egress first. None where no rule was needed. Never allocates.
+    pub fn allowed_by(&self, decision: &Decision) -> impl Iterator<Item = (&str, &str)> {
+        let side = |side: Option<Side>| {
+            let view = self.view();
+            let rule = view.rules.get(side?.reason.rule()? as usize)?;
+            let policy = view.policies.get(rule.policy.get() as usize)?;
+            Some((view.text(policy.namespace), view.text(policy.name)))
+        };
+        let (egress, ingress) = (side(decision.egress), side(decision.ingress));
+        egress
+            .into_iter()
+            .chain(ingress.filter(|_| egress != ingress))
+    }
+
     /// Puts one side of a decision into words, whether or not it was the one that decided. `None`
     /// if that side was not judged.
     pub fn explain_side(
