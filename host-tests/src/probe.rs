@@ -13,10 +13,14 @@
 //!    │◀─── default/web:80 nonce ──│
 //! ```
 //!
+//! SCTP is answered the same way, in the parameters of one INIT and one INIT ACK. ICMP echo has no
+//! server: who answers is told by the address.
+//!
 //! Nothing here knows pods or policies: an identity is any text without blanks.
 
 mod client;
 mod held;
+mod raw;
 mod server;
 #[cfg(test)]
 mod tests;
@@ -47,6 +51,11 @@ pub enum Protocol {
     Tcp,
     /// UDP.
     Udp,
+    /// SCTP: an INIT and the answer to it, made by hand.
+    Sctp,
+    /// ICMP or ICMPv6: an echo request, answered by the kernel of whoever has the address. It has
+    /// no port; 0 is written.
+    Icmp,
 }
 
 impl fmt::Display for Protocol {
@@ -54,6 +63,8 @@ impl fmt::Display for Protocol {
         f.write_str(match self {
             Self::Tcp => "TCP",
             Self::Udp => "UDP",
+            Self::Sctp => "SCTP",
+            Self::Icmp => "ICMP",
         })
     }
 }

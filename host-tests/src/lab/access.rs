@@ -330,6 +330,12 @@ fn servers(
     protocol: Protocol,
     port: u16,
 ) -> Result<BTreeSet<String>, Error> {
+    if protocol == Protocol::Icmp {
+        // An address that nobody has becomes somebody's.
+        let owner = hosts.owner(address);
+        hosts.netns(&owner)?;
+        return Ok(BTreeSet::from([address.to_string()]));
+    }
     if let Target::Pod(name) = to {
         return Ok(BTreeSet::from([hosts.serve(
             &Party::Pod(name.clone()),
@@ -363,6 +369,8 @@ fn backends(
     let protocol = match protocol {
         Protocol::Tcp => model::Protocol::Tcp,
         Protocol::Udp => model::Protocol::Udp,
+        Protocol::Sctp => model::Protocol::Sctp,
+        Protocol::Icmp => return None,
     };
     let world = hosts.world();
     let is_node = world

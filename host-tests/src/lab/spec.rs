@@ -6,7 +6,7 @@
 //! - from: default/frontend        # or node:NAME, or external:ADDRESS
 //!   to: default/db                # or service:NAMESPACE/NAME, or address:ADDRESS
 //!   port: 6379                    # a number; for a pod also the name of a container port
-//!   protocol: TCP                 # or UDP; TCP if left out
+//!   protocol: TCP                 # or UDP, SCTP, ICMP (port 0); TCP if left out
 //!   family: IPv4                  # or IPv6; if left out, each that both ends have, one result each
 //!   expect: allow                 # or deny; if left out, the result is only shown
 //! ```
@@ -134,13 +134,16 @@ impl Probe {
         })
     }
 
+    /// The same by another protocol.
+    #[must_use]
+    pub fn by(self, protocol: Protocol) -> Self {
+        Self { protocol, ..self }
+    }
+
     /// The same with UDP.
     #[must_use]
     pub fn udp(self) -> Self {
-        Self {
-            protocol: Protocol::Udp,
-            ..self
-        }
+        self.by(Protocol::Udp)
     }
 
     /// The same over one family only.
@@ -383,7 +386,7 @@ mod tests {
             ("- {from: a/b, to: c/d, port: 80, expct: deny}", "expct"),
             ("- {from: a/b, to: c, port: 80}", "\"c\" is no target"),
             ("- {from: a/b, to: c/d}", "port"),
-            ("- {from: a/b, to: c/d, port: 80, protocol: SCTP}", "SCTP"),
+            ("- {from: a/b, to: c/d, port: 80, protocol: DCCP}", "DCCP"),
         ] {
             let error = read(text).unwrap_err().to_string();
             assert!(

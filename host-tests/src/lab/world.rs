@@ -211,11 +211,12 @@ fn notes_of(pod: &Value) -> PodNotes {
     }
 }
 
-/// `None` for SCTP, which probes do not speak, and for what is no port.
+/// `None` for what is no port.
 fn container_port(port: &Value) -> Option<ContainerPort> {
     let protocol = match port["protocol"].as_str().unwrap_or("TCP") {
         "TCP" => Protocol::Tcp,
         "UDP" => Protocol::Udp,
+        "SCTP" => Protocol::Sctp,
         _ => return None,
     };
     let number = port["containerPort"]

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use super::raw::{self, Association};
 use super::{MAX_LINE, Protocol};
 
 /// Numbers the attempts of this process.
@@ -13,10 +14,10 @@ static ATTEMPTS: AtomicU64 = AtomicU64::new(0);
 /// What became of an attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
-    /// TCP: the handshake was completed, by the server or by a proxy in between. UDP has none:
-    /// the same as whether somebody answered.
+    /// TCP: the handshake was completed, by the server or by a proxy in between. Other protocols
+    /// have none here: the same as whether somebody answered.
     pub connected: bool,
-    /// Who gave the nonce back. `None`: not answered.
+    /// Who gave the nonce back; over ICMP, from which address. `None`: not answered.
     pub answered_by: Option<String>,
     /// What happened instead of an answer.
     pub error: Option<String>,
@@ -38,6 +39,8 @@ pub fn attempt(destination: SocketAddr, protocol: Protocol, timeout: Duration) -
     let answer = match protocol {
         Protocol::Tcp => tcp(destination, &nonce, clock, &mut connected),
         Protocol::Udp => udp(destination, &nonce, clock),
+        Protocol::Sctp => sctp(destination, &nonce, clock),
+        Protocol::Icmp => echo(destination, &nonce, clock),
     };
     let took = clock.started.elapsed();
     match answer {
@@ -129,6 +132,66 @@ fn udp(destination: SocketAddr, nonce: &str, clock: Clock) -> Result<String, Str
     })()
     .map_err(|error: io::Error| describe(&error))?;
     check(String::from_utf8_lossy(&answer[..length]).trim_end(), nonce).map(str::to_owned)
+}
+
+fn sctp(destination: SocketAddr, nonce: &str, clock: Clock) -> Result<String, String> {
+    let is_v4 = destination.is_ipv4();
+    // Ports and tags that no other attempt of this process has at the time.
+    let number = ATTEMPTS.fetch_add(1, Ordering::Relaxed);
+    let init = Association {
+        source: 32_768 + (number % 32_768) as u16,
+        destination: destination.port(),
+        verification: 0,
+        initiate: 1 + (number as u32 & 0x00ff_ffff),
+        is_ack: false,
+        words: nonce.to_owned(),
+    };
+    let socket = raw::sctp(is_v4).map_err(|error| describe(&error))?;
+    receive(&socket, &init.encode(), destination, clock, |_, packet| {
+        let ack = Association::decode(packet)?;
+        let is_ours = ack.is_ack
+            && ack.verification == init.initiate
+            && (ack.source, ack.destination) == (init.destination, init.source);
+        is_ours.then(|| check(&ack.words, nonce).map(str::to_owned))
+    })
+}
+
+fn echo(destination: SocketAddr, nonce: &str, clock: Clock) -> Result<String, String> {
+    let is_v4 = destination.is_ipv4();
+    let id = ATTEMPTS.fetch_add(1, Ordering::Relaxed) as u16;
+    let socket = raw::icmp(is_v4).map_err(|error| describe(&error))?;
+    let request = raw::echo_request(is_v4, id, nonce);
+    receive(&socket, &request, destination, clock, |from, packet| {
+        raw::is_echo_reply(is_v4, id, nonce, packet).then(|| Ok(from.ip().to_string()))
+    })
+}
+
+/// Sends a packet and waits for the one that answers it: raw sockets hear everybody's.
+fn receive(
+    socket: &UdpSocket,
+    packet: &[u8],
+    destination: SocketAddr,
+    clock: Clock,
+    answers: impl Fn(SocketAddr, &[u8]) -> Option<Result<String, String>>,
+) -> Result<String, String> {
+    let mut buffer = [0; 2048];
+    socket
+        .send_to(packet, raw::without_port(destination))
+        .map_err(|error| describe(&error))?;
+    loop {
+        if clock.started.elapsed() >= clock.timeout {
+            return Err("timed out".to_owned());
+        }
+        let received = socket
+            .set_read_timeout(Some(clock.left()))
+            .and_then(|()| socket.recv_from(&mut buffer));
+        let (length, from) = received.map_err(|error| describe(&error))?;
+        let answer = raw::payload(destination.is_ipv4(), &buffer[..length])
+            .and_then(|packet| answers(from, packet));
+        if let Some(answer) = answer {
+            return answer;
+        }
+    }
 }
 
 /// Takes an answer apart: the server's identity, if the nonce is the one that was sent.

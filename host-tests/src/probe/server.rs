@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use super::raw::{self, Association};
 use super::{Error, MAX_LINE, Protocol, lock};
 use crate::net::Netns;
 
@@ -77,6 +78,21 @@ impl Server {
                 let port = socket.local_addr().map_err(listen)?.port();
                 (port, thread::spawn(move || serve_udp(&socket, &serving)))
             }
+            Protocol::Sctp => {
+                let sockets = netns.run(|| Ok([raw::sctp(true)?, raw::sctp(false)?]))?;
+                let [v4, v6] = sockets.map_err(listen)?;
+                let both = move || {
+                    thread::scope(|scope| {
+                        scope.spawn(|| serve_sctp(&v4, true, port, &serving));
+                        serve_sctp(&v6, false, port, &serving);
+                    });
+                };
+                (port, thread::spawn(both))
+            }
+            Protocol::Icmp => {
+                let kernel = "echo requests are answered by the kernel";
+                return Err(listen(io::Error::new(io::ErrorKind::Unsupported, kernel)));
+            }
         };
         Ok(Self {
             netns: netns.clone(),
@@ -114,6 +130,8 @@ impl Server {
             Protocol::Udp => UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?
                 .send_to(b"\n", own)
                 .map(drop),
+            // Looks by itself every moment.
+            Protocol::Sctp | Protocol::Icmp => Ok(()),
         }
     }
 }
@@ -202,5 +220,32 @@ fn serve_udp(socket: &UdpSocket, shared: &Shared) {
         let nonce = text.trim_end();
         shared.record(peer, Some(nonce.to_owned()));
         let _ = socket.send_to(format!("{} {nonce}\n", shared.identity).as_bytes(), peer);
+    }
+}
+
+fn serve_sctp(socket: &UdpSocket, is_v4: bool, port: u16, shared: &Shared) {
+    /// How long a server that was told to stop may still wait for a packet.
+    const MOMENT: Duration = Duration::from_millis(50);
+    let mut buffer = [0; 2048];
+    let timed = socket.set_read_timeout(Some(MOMENT));
+    while timed.is_ok() && !shared.is_stopped() {
+        let Ok((length, peer)) = socket.recv_from(&mut buffer) else {
+            continue;
+        };
+        let init = raw::payload(is_v4, &buffer[..length]).and_then(Association::decode);
+        let Some(init) = init.filter(|init| !init.is_ack && init.destination == port) else {
+            continue;
+        };
+        let peer = SocketAddr::new(peer.ip(), init.source);
+        shared.record(peer, Some(init.words.clone()));
+        let ack = Association {
+            source: port,
+            destination: init.source,
+            verification: init.initiate,
+            initiate: init.initiate.wrapping_add(1).max(1),
+            is_ack: true,
+            words: format!("{} {}", shared.identity, init.words),
+        };
+        let _ = socket.send_to(&ack.encode(), raw::without_port(peer));
     }
 }
