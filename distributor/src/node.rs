@@ -3,4 +3,5 @@
 pub mod conntrack;
 pub mod netlink;
 pub mod nflog;
+pub mod ruleset;
 mod seen;

@@ -1,0 +1,147 @@
+//! The whole table as data.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use sidewall_policy::model::{Direction, TcpPath};
+use sidewall_policy::snapshot::{PodRules, Snapshot};
+
+use super::object::{Element, Family, Key, KeyType, Layer, Name, Object};
+use super::tables::Tables;
+use super::{base, names, text};
+
+/// What the table depends on beside the snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// The ranges that this node's pods get their addresses from. Whatever in them is no pod of the
+    /// snapshot is closed.
+    pub pod_cidrs: Vec<IpNet>,
+    /// The ranges of all pods of the cluster.
+    pub cluster_cidrs: Vec<IpNet>,
+    /// Where the node Envoy listens.
+    pub proxy_port: u16,
+    /// The log group that drops are told to.
+    pub nflog_group: u16,
+}
+
+/// Everything the table shall hold.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    pub(super) objects: BTreeMap<Name, Object>,
+}
+
+impl Plan {
+    /// The table for a node's snapshot; before the first one everything of the pod ranges is
+    /// closed.
+    pub fn new(settings: &Settings, snapshot: Option<&Snapshot>) -> Self {
+        let mut objects = Objects::default();
+        for (name, object) in base::objects(settings) {
+            objects.insert(name, object);
+        }
+        let mut pods = Pods::default();
+        if let Some(snapshot) = snapshot {
+            let mut tables = Tables::new(snapshot.enforces_own_node_egress());
+            for pod in snapshot.pods() {
+                pods.add(&mut objects, &mut tables, settings, &pod);
+            }
+        }
+        pods.finish(&mut objects);
+        Self { objects: objects.0 }
+    }
+}
+
+/// Objects while they are collected.
+#[derive(Default)]
+pub(super) struct Objects(BTreeMap<Name, Object>);
+
+impl Objects {
+    /// Adds an object under a name of its own.
+    pub fn insert(&mut self, name: Name, object: Object) {
+        let before = self.0.insert(name, object);
+        debug_assert!(before.is_none(), "each name is given once");
+    }
+
+    /// Adds an object named by its content, unless it is there already. Different contents never
+    /// share a name, even with equal hashes.
+    pub fn intern(&mut self, prefix: impl Display, object: Object) -> Name {
+        let mut content = String::new();
+        text::declare(&mut content, "", &object);
+        let mut name: Name = format!("{prefix}_{}", names::hash(&content)).into();
+        while self.0.get(&name).is_some_and(|known| *known != object) {
+            name = format!("{name}x").into();
+        }
+        self.0.entry(name.clone()).or_insert(object);
+        name
+    }
+}
+
+/// What is looked up by a pod's own address.
+#[derive(Default)]
+struct Pods {
+    egress: Vec<Element>,
+    ingress: Vec<Element>,
+    proxied: Vec<Element>,
+    others: Vec<Element>,
+    same: Vec<Element>,
+}
+
+impl Pods {
+    fn add(
+        &mut self,
+        objects: &mut Objects,
+        tables: &mut Tables,
+        settings: &Settings,
+        pod: &PodRules<'_>,
+    ) {
+        let comment = names::comment(&format!("{}/{}", pod.name.namespace, pod.name.name));
+        let mut chain =
+            |direction, table| tables.chain(objects, direction, pod.name.namespace, table);
+        let egress = chain(Direction::Egress, pod.egress);
+        let ingress = chain(Direction::Ingress, pod.ingress);
+        for address in pod.addresses.iter().copied() {
+            let entry = |chain: &Name| Element {
+                key: Key::Address(address),
+                comment: Some(comment.clone()),
+                goto: Some(chain.clone()),
+            };
+            self.egress.push(entry(&egress));
+            self.ingress.push(entry(&ingress));
+            let member = Element::member(Key::Address(address));
+            if pod.tcp_path == TcpPath::NodeProxy {
+                self.proxied.push(member.clone());
+            }
+            if !settings
+                .pod_cidrs
+                .iter()
+                .any(|cidr| cidr.contains(&address))
+            {
+                self.others.push(member);
+            }
+            let of_one_family = |other: &&IpAddr| Family::of(**other) == Family::of(address);
+            let pairs = pod.addresses.iter().filter(of_one_family);
+            let pairs = pairs.map(|other| Element::member(Key::Pair(address, *other)));
+            self.same.extend(pairs);
+        }
+    }
+
+    fn finish(self, objects: &mut Objects) {
+        let mut add = |name: &str, key: fn(Family) -> KeyType, is_map, elements: Vec<Element>| {
+            for family in Family::ALL {
+                let belongs = |element: &&Element| match element.key {
+                    Key::Address(ip) | Key::Pair(ip, _) => Family::of(ip) == family,
+                    _ => false,
+                };
+                let elements = elements.iter().filter(belongs).cloned().collect();
+                let set = Object::set(Layer::Pods, key(family), is_map, elements);
+                objects.insert(names::of_family(name, family), set);
+            }
+        };
+        add("egress_pods", KeyType::Address, true, self.egress);
+        add("ingress_pods", KeyType::Address, true, self.ingress);
+        add("proxied", KeyType::Address, false, self.proxied);
+        add("other_pods", KeyType::Address, false, self.others);
+        add("same_pod", KeyType::Pair, false, self.same);
+    }
+}

@@ -1,0 +1,162 @@
+//! From plans to scripts: build what is new, switch to it, delete what is left over.
+//!
+//! A rule must never lead into a set that is filled in the same transaction: the kernel puts new
+//! rules into force a moment before new elements, and packets in between are lost. So what is new
+//! is built complete while nothing leads to it, and a second transaction changes the elements that
+//! do lead there. Elements change all at once. The table and the chains with hooks are never
+//! deleted.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use super::TABLE;
+use super::object::{Body, Element, Layer, Name, Object};
+use super::plan::Plan;
+use super::text;
+
+/// One transaction: what one `nft -f -` reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// The commands.
+    pub script: String,
+}
+
+/// From a host without the table.
+pub fn install(plan: &Plan) -> Vec<Step> {
+    let (hooked, rest): (Vec<_>, Vec<_>) = plan
+        .objects
+        .iter()
+        .partition(|(_, object)| object.is_hooked());
+    steps([block(rest), block(hooked)])
+}
+
+/// From one plan to another: the smallest sequence that is safe; none between equal plans.
+pub fn transition(old: &Plan, new: &Plan) -> Vec<Step> {
+    let mut fresh = Vec::new();
+    let mut switch = String::new();
+    for (name, object) in &new.objects {
+        match old.objects.get(name) {
+            None => fresh.push((name, object)),
+            Some(before) => edit(&mut switch, name, before, object),
+        }
+    }
+    let gone = old
+        .objects
+        .iter()
+        .filter(|(name, _)| !new.objects.contains_key(*name));
+    let gone = gone.map(|(name, object)| (object.layer, text::kind(object), name));
+    steps([block(fresh), switch, delete(gone.collect())])
+}
+
+/// Removes the table and everything in it; succeeds without one, too.
+pub fn cleanup() -> Step {
+    Step {
+        script: format!("table inet {TABLE}\ndelete table inet {TABLE}\n"),
+    }
+}
+
+/// Those that do something.
+pub(super) fn steps<const N: usize>(scripts: [String; N]) -> Vec<Step> {
+    let scripts = scripts.into_iter().filter(|script| !script.is_empty());
+    scripts.map(|script| Step { script }).collect()
+}
+
+/// Declares objects, top layer first, as one reads them.
+pub(super) fn block(mut objects: Vec<(&Name, &Object)>) -> String {
+    if objects.is_empty() {
+        return String::new();
+    }
+    objects.sort_by_key(|(name, object)| (object.layer, *name));
+    let mut script = format!("table inet {TABLE} {{\n");
+    for (name, object) in objects {
+        text::declare(&mut script, name, object);
+    }
+    script.push_str("}\n");
+    script
+}
+
+/// Makes one object of another, in place.
+fn edit(script: &mut String, name: &Name, old: &Object, new: &Object) {
+    match (&old.body, &new.body) {
+        (Body::Chain { rules, .. }, Body::Chain { rules: wanted, .. }) if rules != wanted => {
+            refill(script, name, new);
+        }
+        (
+            Body::Set { elements, key, .. },
+            Body::Set {
+                elements: wanted, ..
+            },
+        ) if elements != wanted => {
+            if key.is_interval() {
+                refill(script, name, new);
+            } else {
+                let (gone, added) = difference(elements, wanted);
+                delete_elements(script, name, &gone);
+                add_elements(script, name, &added);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Empties an object and fills it again, in one transaction.
+pub(super) fn refill(script: &mut String, name: &Name, object: &Object) {
+    let kind = text::kind(object);
+    match &object.body {
+        Body::Counter => {}
+        Body::Chain { rules, .. } => {
+            let _ = writeln!(script, "flush {kind} inet {TABLE} {name}");
+            for rule in rules {
+                let _ = writeln!(script, "add rule inet {TABLE} {name} {rule}");
+            }
+        }
+        Body::Set { elements, .. } => {
+            let _ = writeln!(script, "flush {kind} inet {TABLE} {name}");
+            add_elements(script, name, &elements.iter().collect::<Vec<_>>());
+        }
+    }
+}
+
+/// What must be deleted and added to turn one sorted list into another.
+fn difference<'a>(old: &'a [Element], new: &'a [Element]) -> (Vec<&'a Element>, Vec<&'a Element>) {
+    let of = |elements: &'a [Element]| -> BTreeMap<_, _> {
+        elements.iter().map(|each| (each.key, each)).collect()
+    };
+    let (before, after) = (of(old), of(new));
+    let lacks = |other: &BTreeMap<_, &Element>, each: &&Element| other.get(&each.key) != Some(each);
+    (
+        old.iter().filter(|each| lacks(&after, each)).collect(),
+        new.iter().filter(|each| lacks(&before, each)).collect(),
+    )
+}
+
+fn add_elements(script: &mut String, name: &Name, elements: &[&Element]) {
+    if !elements.is_empty() {
+        let _ = writeln!(script, "add element inet {TABLE} {name} {{");
+        write_list(script, elements.iter().map(ToString::to_string));
+        script.push_str("}\n");
+    }
+}
+
+fn delete_elements(script: &mut String, name: &Name, elements: &[&Element]) {
+    if !elements.is_empty() {
+        let _ = writeln!(script, "delete element inet {TABLE} {name} {{");
+        write_list(script, elements.iter().map(|each| each.key.to_string()));
+        script.push_str("}\n");
+    }
+}
+
+fn write_list(script: &mut String, items: impl Iterator<Item = String>) {
+    let items: Vec<String> = items.map(|item| format!("  {item}")).collect();
+    let _ = writeln!(script, "{}", items.join(",\n"));
+}
+
+/// Deletes objects, each after those that lead to it.
+fn delete(mut objects: Vec<(Layer, &'static str, &Name)>) -> String {
+    objects.sort_unstable();
+    let mut script = String::new();
+    for (_, kind, name) in objects {
+        let _ = writeln!(script, "delete {kind} inet {TABLE} {name}");
+    }
+    script
+}
