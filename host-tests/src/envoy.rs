@@ -6,7 +6,7 @@
 //! ([`template`]), so that a test that passes here passes with the file a user gets.
 
 pub mod artifact;
-mod logs;
+pub(crate) mod logs;
 mod process;
 mod stats;
 pub mod template;

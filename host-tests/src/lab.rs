@@ -1,31 +1,38 @@
-//! A cluster that runs for real on one machine: manifests in, pods with sidecars out.
+//! A cluster that runs for real on one machine: manifests in, pods and what judges them out.
 //!
 //! ```text
-//!  manifests (a folder) ─┬─▶ `sidewall serve` on the control host ─delta ECDS─▶ Envoy in each pod
+//!  manifests (a folder) ─┬─▶ `sidewall serve` on the control host ─delta ECDS─┬─▶ Envoy in each pod
+//!                        │                                                    └─▶ agent and Envoy on each node
 //!                        └─▶ world: nodes, pods, Services ─▶ namespaces, servers, DNAT
 //!  probes ─▶ who reaches whom, and who answered
 //! ```
 //!
-//! Nothing stands in for the real thing: sidecars are Envoys with the bootstrap that users deploy,
-//! behind the rules of `sidewall redirect`, and the distributor is the shipped binary. Manifests
-//! may change while a lab runs ([`Lab::write_manifest`]), and [`Lab::wait_applied`] tells when every
-//! worker of every sidecar decides by them. It must run inside a [`crate::sandbox`] and never
-//! touches the folder it was started from.
+//! Nothing stands in for the real thing: Envoys run the bootstraps that users deploy, sidecars behind
+//! the rules of `sidewall redirect` and those of nodes behind the rules of `sidewall node`, and the
+//! distributor is the shipped binary. Which of them there are is the lab's [`Plane`]. Manifests may
+//! change while a lab runs ([`Lab::write_manifest`]), and [`Lab::wait_applied`] tells when everybody
+//! decides by them. It must run inside a [`crate::sandbox`] and never touches the folder it was
+//! started from.
 //!
-//! Objects mean what they mean to Kubernetes, with one annotation of the lab's own: a Pod with
-//! `sidewall.dev/sidecar: "false"` has no sidecar. A Pod exists from the moment it has a node and an
-//! address.
+//! Objects mean what they mean to Kubernetes, with one annotation that means more in a lab of sidecars
+//! alone: there a Pod has one unless it says `sidewall.dev/sidecar: "false"`. A Pod exists from the
+//! moment it has a node and an address.
 
 mod access;
 mod config;
+mod daemon;
 mod distributor;
 mod folder;
 mod hosts;
 mod matrix;
+mod node;
+mod plane;
+mod proxy;
+mod ranges;
 mod result;
 mod run;
-mod sidecar;
 mod spec;
+mod wait;
 mod world;
 
 use std::net::IpAddr;
@@ -34,13 +41,14 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use crate::{envoy, net, probe};
-use distributor::Distributor;
+use daemon::Daemon;
 use folder::Folder;
 use hosts::Hosts;
 
 pub use config::LabConfig;
-pub use distributor::{PodStatus, Problem, Status};
+pub use distributor::{NodeStatus, PodStatus, Problem, Status};
 pub use matrix::Matrix;
+pub use plane::Plane;
 pub use result::{ProbeResult, failures};
 pub use spec::{Expect, Family, ParseError, Party, Port, Probe, Target, read_probes};
 
@@ -52,7 +60,7 @@ pub struct Lab {
     folder: Mutex<Folder>,
     // Dropped before the network: Envoys and servers live in its namespaces.
     hosts: Mutex<Hosts>,
-    distributor: Mutex<Option<Distributor>>,
+    distributor: Mutex<Option<Daemon>>,
     directory: tempfile::TempDir,
 }
 
@@ -101,9 +109,37 @@ pub enum Error {
         "there is no {0} in this lab; a Pod exists once it has spec.nodeName and status.podIPs and runs"
     )]
     Unknown(String),
+    /// What a node's pod ranges are.
+    #[error("Node {node}: spec.podCIDRs: {cidr}: {source}; write a range such as 10.244.1.0/24")]
+    PodCidr {
+        /// The node.
+        node: String,
+        /// What its object says.
+        cidr: String,
+        /// What is wrong with it.
+        source: ipnet::AddrParseError,
+    },
+    /// A pod outside the range that its node's agent was started with.
+    #[error(
+        "Pod {pod}: an address is not in the pod ranges that the agent of {node} was started with; give Node {node} spec.podCIDRs that hold all pods to come"
+    )]
+    OutOfRange {
+        /// The pod.
+        pod: String,
+        /// Its node.
+        node: String,
+    },
     /// A pod without a sidecar was asked for it.
-    #[error("pod {0} has no sidecar running")]
+    #[error("pod {0} has no sidecar")]
     NoSidecar(String),
+    /// A node that does not enforce was asked what it enforces with.
+    #[error(
+        "node {0} has no agent and no Envoy: it had no pods and no spec.podCIDRs when the lab was started, or the lab's plane is `proxy`"
+    )]
+    NoNodePlane(String),
+    /// A process that was ended and not started again.
+    #[error("{0} is not running")]
+    NotRunning(String),
     /// The two ends of a probe have no address family in common.
     #[error("{from} to {to}: no address family in common, or not the one that was asked for")]
     NoFamily {
@@ -134,9 +170,11 @@ pub enum Error {
         /// What it printed.
         output: String,
     },
-    /// The distributor is not there, or does not answer.
-    #[error("the distributor {what}; the end of its log:\n{log}")]
-    Distributor {
+    /// The distributor or an agent has ended, or does not answer as it should.
+    #[error("{name} {what}; the end of its log:\n{log}")]
+    Daemon {
+        /// Which of them.
+        name: String,
         /// What is the matter.
         what: String,
         /// The last lines of its log.
@@ -162,6 +200,12 @@ fn control(is_v4: bool) -> IpAddr {
     } else {
         IpAddr::V6(net::CONTROL_V6)
     }
+}
+
+/// The last lines of a log, for a message.
+fn tail(log: &str) -> String {
+    let lines: Vec<&str> = log.lines().collect();
+    lines[lines.len().saturating_sub(15)..].join("\n")
 }
 
 /// A lock whose holder panicked: the test that panicked has failed already, the others go on.

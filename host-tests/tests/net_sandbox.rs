@@ -79,7 +79,10 @@ fn report() -> Result<ExitCode> {
 fn linger(seconds: &str) -> Result<ExitCode> {
     let netns = Netns::create("lingering")?;
     let mut direct = Command::new("sleep").arg(seconds).spawn()?;
-    let mut other = netns.command_as(1337, 1337, "sleep").arg(seconds).spawn()?;
+    let mut other = netns
+        .command_as(1337, 1337, &[], "sleep")
+        .arg(seconds)
+        .spawn()?;
     println!("ready");
     direct.wait()?;
     other.wait()?;

@@ -65,6 +65,7 @@ impl Site {
             bootstrap: bootstrap(&front, &carried, more)?,
             node_id: format!("bench/{name}"),
             workers,
+            net_admin: false,
             folder,
         };
         let mut envoy = Envoy::spawn(spec)?;

@@ -14,7 +14,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
-use sidewall_host_tests::lab::{Lab, LabConfig, ProbeResult, failures, read_probes};
+use sidewall_host_tests::lab::{Lab, LabConfig, Plane, ProbeResult, failures, read_probes};
 use sidewall_host_tests::sandbox::{self, Place};
 
 /// Builds a cluster out of manifests on this machine, tries probes against it and prints what was
@@ -33,8 +33,7 @@ struct Args {
     #[arg(long, value_name = "FILE")]
     probes: PathBuf,
 
-    /// What enforces: proxy means a sidecar in every pod that does not say
-    /// `sidewall.dev/sidecar: "false"`
+    /// What enforces
     #[arg(long, value_enum, default_value_t)]
     plane: Plane,
 
@@ -42,20 +41,13 @@ struct Args {
     #[arg(long, value_enum, default_value_t)]
     output: Output,
 
-    /// Worker threads of each sidecar
+    /// Worker threads of each Envoy
     #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     workers: u32,
 
     /// How long a probe may take, in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..))]
     timeout: u64,
-}
-
-#[derive(Clone, Copy, Debug, Default, ValueEnum)]
-enum Plane {
-    /// Sidecars
-    #[default]
-    Proxy,
 }
 
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
@@ -92,7 +84,7 @@ fn run(args: &Args) -> anyhow::Result<bool> {
     let Args {
         manifests,
         probes,
-        plane: Plane::Proxy,
+        plane,
         output,
         workers,
         timeout,
@@ -101,6 +93,7 @@ fn run(args: &Args) -> anyhow::Result<bool> {
     let probes = read_probes(probes)?;
     let config = LabConfig::default()
         .folder(manifests)
+        .plane(*plane)
         .workers(*workers)
         .probe_timeout(Duration::from_millis(*timeout));
     let lab = Lab::start(config)?;

@@ -7,7 +7,7 @@ const RECORD: &str = "sidewall-decision ";
 
 /// The records in Envoy's own log: what follows the word `sidewall-decision` in a line. A last
 /// line that is still being written is left for the next time.
-pub(super) fn decisions(log: &str) -> Vec<Value> {
+pub(crate) fn decisions(log: &str) -> Vec<Value> {
     let record = |line: &str| serde_json::from_str(line.split_once(RECORD)?.1.trim()).ok();
     log.lines().filter_map(record).collect()
 }

@@ -40,6 +40,8 @@ pub struct Spec {
     pub node_id: String,
     /// `--concurrency`.
     pub workers: u32,
+    /// Whether it has CAP_NET_ADMIN, which an Envoy of a node needs.
+    pub net_admin: bool,
     /// A folder of its own, for the bootstrap and the logs. Logs of a predecessor are added to.
     pub folder: PathBuf,
 }
@@ -54,7 +56,7 @@ pub struct Envoy {
 }
 
 impl Envoy {
-    /// Starts it, as user [`UID`] without capabilities, and does not wait.
+    /// Starts it, as user [`UID`] without other capabilities than asked for, and does not wait.
     ///
     /// # Errors
     ///
@@ -79,7 +81,8 @@ impl Envoy {
             let opened = File::options().create(true).append(true).open(&path);
             opened.map_err(file("opening", &path))
         };
-        let mut command = spec.netns.command_as(UID, UID, &spec.binary);
+        let capabilities: &[&str] = if spec.net_admin { &["net_admin"] } else { &[] };
+        let mut command = spec.netns.command_as(UID, UID, capabilities, &spec.binary);
         command
             .arg("--config-path")
             .arg(&bootstrap)

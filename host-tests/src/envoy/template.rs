@@ -8,6 +8,9 @@ use std::collections::BTreeSet;
 /// The sidecar's bootstrap, as it is deployed.
 pub const SIDECAR: &str = include_str!("../../../envoy/sidecar.yaml");
 
+/// The node Envoy's bootstrap, as it is deployed.
+pub const NODE: &str = include_str!("../../../envoy/node.yaml");
+
 /// Why a template could not be filled in.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
@@ -124,13 +127,15 @@ mod tests {
     }
 
     #[test]
-    fn the_sidecar_asks_for_what_its_readme_says() {
+    fn the_bootstraps_ask_for_what_their_readme_says() {
         let values = [
             ("SIDEWALL_HOST", "192.0.2.1"),
             ("SIDEWALL_PORT", "18000"),
             ("SIDEWALL_WASM", "/f.wasm"),
         ];
-        let rendered = render(SIDECAR, &values).expect("these are all");
-        assert!(rendered.contains(r#"address: "192.0.2.1", port_value: 18000"#));
+        for template in [SIDECAR, NODE] {
+            let rendered = render(template, &values).expect("these are all");
+            assert!(rendered.contains(r#"address: "192.0.2.1", port_value: 18000"#));
+        }
     }
 }

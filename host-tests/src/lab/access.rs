@@ -7,11 +7,12 @@ use std::time::Duration;
 use serde_json::Value;
 use sidewall_policy::model;
 
+use super::daemon::Daemon;
 use super::hosts::Hosts;
 use super::result::ProbeResult;
 use super::spec::{Family, Party, Port, Probe, Target};
-use super::{Error, Lab, Matrix, Status, lock};
-use crate::envoy::{Envoy, Stats};
+use super::{Error, Lab, Matrix, Status, distributor, lock};
+use crate::envoy::{Envoy, Stats, logs};
 use crate::net::Netns;
 use crate::probe::{self, Held, Protocol, Seen, parallel};
 
@@ -190,13 +191,83 @@ impl Lab {
         sidecar.with(|envoy| Ok(work(envoy)))
     }
 
+    /// Does something with a node's Envoy.
+    ///
+    /// # Errors
+    ///
+    /// When the node does not enforce, or its Envoy was ended.
+    pub fn node_envoy<T>(
+        &self,
+        node: &str,
+        work: impl FnOnce(&mut Envoy) -> T,
+    ) -> Result<T, Error> {
+        let node = lock(&self.hosts).node(node)?;
+        node.envoy.with(|envoy| Ok(work(envoy)))
+    }
+
+    /// The decision records of a node so far: those of its agent, then those of its Envoy, each
+    /// oldest first.
+    ///
+    /// # Errors
+    ///
+    /// When the node does not enforce, or its Envoy was ended.
+    pub fn node_decisions(&self, node: &str) -> Result<Vec<Value>, Error> {
+        let mut records = logs::decisions(&self.agent_log(node)?);
+        records.extend(self.node_envoy(node, |envoy| envoy.decisions())?);
+        Ok(records)
+    }
+
+    /// GET on an agent's admin port, such as `/metrics`.
+    ///
+    /// # Errors
+    ///
+    /// When the node does not enforce, its agent was ended, or the answer is not 200.
+    pub fn agent_get(&self, node: &str, path: &str) -> Result<String, Error> {
+        let node = lock(&self.hosts).node(node)?;
+        node.agent.with(|agent| agent.get(path))
+    }
+
+    /// What a node's agent has logged so far, those before it included.
+    ///
+    /// # Errors
+    ///
+    /// When the node does not enforce.
+    pub fn agent_log(&self, node: &str) -> Result<String, Error> {
+        let node = lock(&self.hosts).node(node)?;
+        Ok(node.agent.log())
+    }
+
+    /// The rules in a node's kernel, as `nft list ruleset` prints them.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such node, or `nft` fails.
+    pub fn ruleset(&self, node: &str) -> Result<String, Error> {
+        let netns = self.netns(&format!("node:{node}"))?;
+        let mut command = netns.command("nft");
+        command.args(["list", "ruleset"]);
+        let output = command.output().map_err(|source| Error::File {
+            step: "starting",
+            path: "nft".into(),
+            source,
+        })?;
+        if output.status.success() {
+            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+        }
+        Err(Error::Command {
+            what: format!("`nft list ruleset` on node {node}"),
+            status: output.status,
+            output: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+        })
+    }
+
     /// What the distributor says of every pod, and what it finds wrong with the manifests.
     ///
     /// # Errors
     ///
     /// When it does not run or does not answer.
     pub fn status(&self) -> Result<Status, Error> {
-        self.distributor(super::Distributor::status)
+        self.distributor(distributor::status)
     }
 
     /// GET on the distributor's admin port, such as `/metrics`.
@@ -217,13 +288,10 @@ impl Lab {
         self.distributor(|distributor| Ok(distributor.log()))
     }
 
-    fn distributor<T>(
-        &self,
-        work: impl FnOnce(&super::Distributor) -> Result<T, Error>,
-    ) -> Result<T, Error> {
+    fn distributor<T>(&self, work: impl FnOnce(&Daemon) -> Result<T, Error>) -> Result<T, Error> {
         match lock(&self.distributor).as_ref() {
             Some(distributor) => work(distributor),
-            None => Err(super::distributor::not_running()),
+            None => Err(distributor::not_running()),
         }
     }
 }

@@ -3,11 +3,14 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::Plane;
+
 /// What a lab is made of. At least one source of manifests is needed.
 #[derive(Clone, Debug)]
 pub struct LabConfig {
     pub(super) folders: Vec<PathBuf>,
     pub(super) manifests: Vec<(String, String)>,
+    pub(super) plane: Plane,
     pub(super) workers: u32,
     pub(super) probe_timeout: Duration,
     pub(super) probe_width: usize,
@@ -19,6 +22,7 @@ impl Default for LabConfig {
         Self {
             folders: Vec::new(),
             manifests: Vec::new(),
+            plane: Plane::default(),
             workers: 1,
             probe_timeout: Duration::from_secs(1),
             probe_width: 16,
@@ -42,7 +46,14 @@ impl LabConfig {
         self
     }
 
-    /// Worker threads of each sidecar; 1 by default.
+    /// What enforces; sidecars by default.
+    #[must_use]
+    pub fn plane(mut self, plane: Plane) -> Self {
+        self.plane = plane;
+        self
+    }
+
+    /// Worker threads of each Envoy; 1 by default.
     #[must_use]
     pub fn workers(mut self, workers: u32) -> Self {
         self.workers = workers;

@@ -1,34 +1,21 @@
-//! The distributor's process, on the control host, and what it says of itself.
+//! The distributor on the control host, and what it says of itself.
 
 use std::fmt;
-use std::fs::{self, File};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ExitStatus, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use serde::Deserialize;
 
-use super::{Error, PATIENCE};
-use crate::http;
+use super::daemon::{Daemon, Spec};
+use super::{Error, LabConfig};
 use crate::net::Netns;
 
-/// Where sidecars find it.
+/// Where Envoys and agents find it.
 pub(super) const XDS_PORT: u16 = 18000;
 
-const ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 18080);
-const ADMIN_TIMEOUT: Duration = Duration::from_secs(5);
+const NAME: &str = "the distributor";
 
-/// A running `sidewall serve`. Dropping it kills it.
-#[derive(Debug)]
-pub(super) struct Distributor {
-    netns: Netns,
-    child: Child,
-    log: PathBuf,
-}
+const ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 18080);
 
 /// What `/status` says, as far as the lab is concerned.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -37,6 +24,8 @@ pub struct Status {
     pub synced: bool,
     /// Every pod that has a snapshot or a sidecar.
     pub pods: Vec<PodStatus>,
+    /// Every node, in a lab whose nodes enforce.
+    pub nodes: Vec<NodeStatus>,
     /// What is wrong with the manifests.
     pub problems: Vec<Problem>,
 }
@@ -51,6 +40,19 @@ pub struct PodStatus {
     /// What it should run.
     pub wanted: Option<Revision>,
     /// What it has acknowledged.
+    pub applied: Option<Revision>,
+}
+
+/// One node: its agent and its Envoy together.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct NodeStatus {
+    /// Its name.
+    pub node: String,
+    /// As of a pod.
+    pub state: String,
+    /// What both should run.
+    pub wanted: Option<Revision>,
+    /// What the one that connected last has acknowledged.
     pub applied: Option<Revision>,
 }
 
@@ -91,131 +93,46 @@ impl fmt::Display for Problem {
     }
 }
 
+/// `sidewall serve` on these manifests.
+pub(super) fn spec(
+    config: &LabConfig,
+    netns: Netns,
+    binary: PathBuf,
+    manifests: &Path,
+    log: PathBuf,
+) -> Spec {
+    // The lab's network is the lab's own, and its clients come from other namespaces.
+    let mut arguments = vec!["serve".to_owned(), "--insecure-plaintext".to_owned()];
+    arguments.push(format!("--manifests={}", manifests.display()));
+    arguments.push(format!("--xds-listen=[::]:{XDS_PORT}"));
+    arguments.push(format!("--admin-listen={ADMIN}"));
+    if config.enforce_own_node_egress {
+        arguments.push("--enforce-own-node-egress".to_owned());
+    }
+    if config.plane.has_nodes() {
+        arguments.push("--node-plane".to_owned());
+    }
+    Spec {
+        name: NAME.to_owned(),
+        netns,
+        binary,
+        arguments,
+        admin: ADMIN,
+        log,
+    }
+}
+
 /// There is none at the moment.
 pub(super) fn not_running() -> Error {
-    Error::Distributor {
-        what: "is not running".to_owned(),
-        log: String::new(),
-    }
+    Error::NotRunning(NAME.to_owned())
 }
 
-impl Distributor {
-    /// Starts it and waits until it has read every manifest.
-    pub(super) fn start(
-        netns: &Netns,
-        binary: &Path,
-        manifests: &Path,
-        log: PathBuf,
-        enforce_own_node_egress: bool,
-    ) -> Result<Self, Error> {
-        let file = |step| {
-            let path = log.clone();
-            move |source| Error::File { step, path, source }
-        };
-        let output = File::options()
-            .create(true)
-            .append(true)
-            .open(&log)
-            .map_err(file("opening"))?;
-        let mut command = netns.command(binary);
-        command
-            .arg("serve")
-            .arg("--manifests")
-            .arg(manifests)
-            // The lab's network is the lab's own, and sidecars come from other namespaces.
-            .arg("--insecure-plaintext")
-            .args(["--xds-listen", &format!("[::]:{XDS_PORT}")])
-            .args(["--admin-listen", &ADMIN.to_string()])
-            .env("NO_COLOR", "1");
-        if enforce_own_node_egress {
-            command.arg("--enforce-own-node-egress");
-        }
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(output);
-        let child = command.spawn().map_err(|source| Error::File {
-            step: "starting",
-            path: binary.to_owned(),
-            source,
-        })?;
-        let mut distributor = Self {
-            netns: netns.clone(),
-            child,
-            log,
-        };
-        distributor.wait_ready()?;
-        Ok(distributor)
-    }
-
-    fn wait_ready(&mut self) -> Result<(), Error> {
-        let started = Instant::now();
-        loop {
-            let answer = self.get("/readyz");
-            if let Ok(Some(status)) = self.child.try_wait() {
-                return Err(self.error(format!("has ended ({status})")));
-            }
-            match answer {
-                Ok(_) => return Ok(()),
-                Err(error) if started.elapsed() > PATIENCE => return Err(error),
-                Err(_) => thread::sleep(Duration::from_millis(10)),
-            }
-        }
-    }
-
-    /// GET on its admin port.
-    pub(super) fn get(&self, path: &str) -> Result<String, Error> {
-        let answer = self.netns.run(|| http::get(ADMIN, path, ADMIN_TIMEOUT))?;
-        answer.map_err(|error| {
-            self.error(format!("does not answer GET {path} as it should: {error}"))
-        })
-    }
-
-    /// What it says of every pod.
-    pub(super) fn status(&self) -> Result<Status, Error> {
-        let text = self.get("/status")?;
-        serde_json::from_str(&text).map_err(|error| {
-            self.error(format!(
-                "has a /status that cannot be read ({error}): {text}"
-            ))
-        })
-    }
-
-    /// Its log so far, those of its predecessors included.
-    pub(super) fn log(&self) -> String {
-        fs::read_to_string(&self.log).unwrap_or_default()
-    }
-
-    /// Asks it to end and waits for that.
-    pub(super) fn stop(mut self) -> Result<ExitStatus, Error> {
-        // A child's id fits, or it could not have been started.
-        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap_or_default());
-        let sent = kill(pid, Signal::SIGTERM);
-        sent.map_err(|errno| self.error(format!("cannot be asked to end: {errno}")))?;
-        let started = Instant::now();
-        loop {
-            match self.child.try_wait() {
-                Ok(Some(status)) => return Ok(status),
-                Ok(None) if started.elapsed() < PATIENCE => thread::sleep(Duration::from_millis(5)),
-                _ => return Err(self.error(format!("does not end within {PATIENCE:?}"))),
-            }
-        }
-    }
-
-    fn error(&self, what: String) -> Error {
-        let log = self.log();
-        let lines: Vec<&str> = log.lines().collect();
-        Error::Distributor {
-            what,
-            log: lines[lines.len().saturating_sub(15)..].join("\n"),
-        }
-    }
-}
-
-impl Drop for Distributor {
-    fn drop(&mut self) {
-        // Fails only when it has ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+/// What a distributor says of every pod.
+pub(super) fn status(distributor: &Daemon) -> Result<Status, Error> {
+    let text = distributor.get("/status")?;
+    serde_json::from_str(&text).map_err(|error| {
+        distributor.error(format!(
+            "has a /status that cannot be read ({error}): {text}"
+        ))
+    })
 }

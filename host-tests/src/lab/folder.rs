@@ -13,8 +13,8 @@ use sidewall_distributor::index::{Change, Index};
 use sidewall_policy::compile::Options;
 use sidewall_policy::snapshot::Snapshot;
 
-use super::Error;
 use super::world::{self, World};
+use super::{Error, Plane};
 
 /// The folder and what follows from it.
 #[derive(Debug)]
@@ -23,15 +23,20 @@ pub(super) struct Folder {
     manifests: manifests::Folder,
     index: Index,
     expected: BTreeMap<String, String>,
+    plane: Plane,
 }
 
 impl Folder {
     /// Makes an empty folder.
-    pub(super) fn create(path: PathBuf, enforce_own_node_egress: bool) -> Result<Self, Error> {
+    pub(super) fn create(
+        path: PathBuf,
+        plane: Plane,
+        enforce_own_node_egress: bool,
+    ) -> Result<Self, Error> {
         fs::create_dir_all(&path).map_err(file("creating", &path))?;
         let manifests = manifests::Folder::new(&path);
         let index = Index::new(Options {
-            node_plane: false,
+            node_plane: plane.has_nodes(),
             enforce_own_node_egress,
         });
         Ok(Self {
@@ -39,6 +44,7 @@ impl Folder {
             manifests,
             index,
             expected: BTreeMap::new(),
+            plane,
         })
     }
 
@@ -88,10 +94,8 @@ impl Folder {
             };
         }
         let texts = texts(&self.path)?;
-        World::new(
-            &self.index.cluster(),
-            &world::pod_notes(texts.iter().map(String::as_str)),
-        )
+        let notes = world::notes(texts.iter().map(String::as_str));
+        World::new(&self.index.cluster(), &notes, self.plane)
     }
 
     /// The revision each pod should run, by `namespace/name`.

@@ -1,66 +1,37 @@
-//! Everything of a lab that lives in namespaces: the network, the servers, the sidecars.
+//! Everything of a lab that lives in namespaces: the network, the servers, and what enforces.
+
+mod kit;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::io::ErrorKind;
 use std::net::IpAddr;
-use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
-use super::sidecar::Sidecar;
+use ipnet::IpNet;
+
+use super::node::NodePlane;
+use super::proxy::Proxy;
 use super::spec::Party;
 use super::world::{Pod, World};
-use super::{Error, control, distributor};
-use crate::envoy::{self, Artifact, artifact, template};
+use super::{Error, ranges};
 use crate::net::{self, Netns, Topology};
 use crate::probe::{Protocol, Server, parallel};
-use crate::sandbox;
+
+pub(super) use kit::Kit;
 
 /// How many pods are set up at the same time.
 const WIDTH: usize = 4;
-
-/// The files that hosts run, where every user can reach them.
-#[derive(Clone, Debug)]
-pub(super) struct Kit {
-    sidewall: PathBuf,
-    envoy: PathBuf,
-    filter: PathBuf,
-    /// A folder for each sidecar goes in here.
-    sidecars: PathBuf,
-    workers: u32,
-}
-
-impl Kit {
-    /// Finds the files and puts them within reach of Envoy's user, who may not enter the
-    /// repository.
-    pub(super) fn gather(directory: &Path, workers: u32) -> Result<Self, Error> {
-        let built = Artifact::Filter.find().map_err(envoy::Error::from)?;
-        let sidewall = Artifact::Sidewall.find().map_err(envoy::Error::from)?;
-        let envoy =
-            artifact::install_envoy(&sandbox::scratch().join("bin")).map_err(envoy::Error::from)?;
-        let filter = directory.join("sidewall_filter.wasm");
-        fs::copy(&built, &filter).map_err(|source| Error::File {
-            step: "copying",
-            path: built,
-            source,
-        })?;
-        Ok(Self {
-            sidewall,
-            envoy,
-            filter,
-            sidecars: directory.join("sidecars"),
-            workers,
-        })
-    }
-}
 
 /// The network with everybody on it.
 #[derive(Debug)]
 pub(super) struct Hosts {
     kit: Kit,
     world: World,
-    sidecars: BTreeMap<String, Arc<Sidecar>>,
+    sidecars: BTreeMap<String, Arc<Proxy>>,
+    /// What enforces on each node that has pods; none in a lab of sidecars.
+    nodes: BTreeMap<String, NodePlane>,
+    /// The pod ranges that those were told, if nodes enforce.
+    ranges: Option<BTreeMap<String, Vec<IpNet>>>,
     /// By namespace, protocol and port.
     servers: BTreeMap<(String, Protocol, u16), Server>,
     externals: BTreeSet<IpAddr>,
@@ -70,7 +41,8 @@ pub(super) struct Hosts {
 
 impl Hosts {
     /// Builds the network with every pod, redirected, its servers up and its sidecar not started.
-    pub(super) fn build(kit: Kit, world: World) -> Result<Self, Error> {
+    /// What enforces on nodes, if they do, is not started either.
+    pub(super) fn build(kit: Kit, world: World, has_node_plane: bool) -> Result<Self, Error> {
         let plan = net::Plan {
             nodes: world
                 .nodes
@@ -87,10 +59,21 @@ impl Hosts {
             kit,
             world: World::default(),
             sidecars: BTreeMap::new(),
+            nodes: BTreeMap::new(),
+            ranges: None,
             servers: BTreeMap::new(),
             externals: BTreeSet::new(),
             topology,
         };
+        if has_node_plane {
+            let ranges = ranges::of(&world)?;
+            for name in ranges.keys() {
+                let netns = hosts.topology.node(name)?.clone();
+                let plane = hosts.kit.node(name, &world.nodes[name], &ranges, netns)?;
+                hosts.nodes.insert(name.clone(), plane);
+            }
+            hosts.ranges = Some(ranges);
+        }
         let names = world.pods.keys().cloned().collect();
         hosts.take_in(world, names)?;
         Ok(hosts)
@@ -99,8 +82,11 @@ impl Hosts {
     /// Makes the network what the manifests say now. Pods that moved are taken down and set up
     /// anew; sidecars of new pods are started.
     pub(super) fn reconcile(&mut self, world: World) -> Result<(), Error> {
-        if world.nodes != self.world.nodes {
-            let differs = |name: &&String| world.nodes.get(*name) != self.world.nodes.get(*name);
+        if world.nodes != self.world.nodes || world.pod_cidrs != self.world.pod_cidrs {
+            let differs = |name: &&String| {
+                world.nodes.get(*name) != self.world.nodes.get(*name)
+                    || world.pod_cidrs.get(*name) != self.world.pod_cidrs.get(*name)
+            };
             let name = world
                 .nodes
                 .keys()
@@ -129,6 +115,7 @@ impl Hosts {
         for name in &new {
             let pod = &world.pods[name];
             if !pod.host_network {
+                self.admit(name, pod)?;
                 self.topology
                     .add_pod(&net::Pod::new(name, &pod.node, pod.addresses.clone()))?;
             }
@@ -140,6 +127,23 @@ impl Hosts {
             }
         }
         Ok(())
+    }
+
+    /// Nodes that enforce know their pods' ranges from the start: whoever is outside of them would
+    /// go unjudged.
+    fn admit(&self, name: &str, pod: &Pod) -> Result<(), Error> {
+        let Some(ranges) = &self.ranges else {
+            return Ok(());
+        };
+        let ranges = ranges.get(&pod.node).map_or(&[][..], Vec::as_slice);
+        let is_inside = |address| ranges.iter().any(|range| range.contains(address));
+        if pod.addresses.iter().all(is_inside) {
+            return Ok(());
+        }
+        Err(Error::OutOfRange {
+            pod: name.to_owned(),
+            node: pod.node.clone(),
+        })
     }
 
     fn take_down(&mut self, name: &str) -> Result<(), Error> {
@@ -165,15 +169,14 @@ impl Hosts {
             let pod = &self.world.pods[&name];
             if pod.sidecar {
                 let netns = self.topology.pod(&name)?.clone();
-                let spec = self.sidecar_spec(&name, pod, netns.clone())?;
-                self.sidecars
-                    .insert(name.clone(), Arc::new(Sidecar::new(name.clone(), spec)));
+                let sidecar = self.kit.sidecar(&name, pod, netns.clone())?;
+                self.sidecars.insert(name.clone(), Arc::new(sidecar));
                 redirected.push((name, netns));
             }
         }
         let sidewall = &self.kit.sidewall;
         for done in parallel(&redirected, WIDTH, |(name, netns)| {
-            redirect(sidewall, name, netns)
+            kit::redirect(sidewall, name, netns)
         }) {
             done?;
         }
@@ -189,45 +192,6 @@ impl Hosts {
             self.serve(&Party::Pod(name), protocol, port)?;
         }
         Ok(())
-    }
-
-    fn sidecar_spec(&self, name: &str, pod: &Pod, netns: Netns) -> Result<envoy::Spec, Error> {
-        let Kit {
-            envoy,
-            filter,
-            sidecars,
-            workers,
-            ..
-        } = &self.kit;
-        let address = pod
-            .addresses
-            .iter()
-            .find(|address| address.is_ipv4())
-            .or(pod.addresses.first());
-        let address = address.ok_or_else(|| Error::Unknown(format!("address of pod {name}")))?;
-        let folder = sidecars.join(name.replace('/', "_"));
-        let filter = link(filter, &folder)?;
-        let values = [
-            ("SIDEWALL_HOST", control(address.is_ipv4()).to_string()),
-            ("SIDEWALL_PORT", distributor::XDS_PORT.to_string()),
-            ("SIDEWALL_WASM", filter.display().to_string()),
-        ];
-        let values: Vec<_> = values
-            .iter()
-            .map(|(name, value)| (*name, value.as_str()))
-            .collect();
-        Ok(envoy::Spec {
-            name: format!("sidecar of {name}"),
-            binary: envoy.clone(),
-            netns,
-            bootstrap: template::render(template::SIDECAR, &values).map_err(envoy::Error::from)?,
-            node_id: format!(
-                "sidecar~{address}~{}.{}~cluster.local",
-                pod.name, pod.namespace
-            ),
-            workers: *workers,
-            folder,
-        })
     }
 
     /// What there is.
@@ -246,7 +210,7 @@ impl Hosts {
     }
 
     /// The sidecars of all pods that have one.
-    pub(super) fn sidecars(&self) -> Vec<(String, Arc<Sidecar>)> {
+    pub(super) fn sidecars(&self) -> Vec<(String, Arc<Proxy>)> {
         self.sidecars
             .iter()
             .map(|(name, sidecar)| (name.clone(), Arc::clone(sidecar)))
@@ -254,12 +218,28 @@ impl Hosts {
     }
 
     /// One pod's sidecar.
-    pub(super) fn sidecar(&self, pod: &str) -> Result<Arc<Sidecar>, Error> {
+    pub(super) fn sidecar(&self, pod: &str) -> Result<Arc<Proxy>, Error> {
         self.sidecars.get(pod).cloned().ok_or_else(|| {
             if self.world.pods.contains_key(pod) {
                 Error::NoSidecar(pod.to_owned())
             } else {
                 Error::Unknown(format!("pod {pod}"))
+            }
+        })
+    }
+
+    /// What enforces on nodes, by their names.
+    pub(super) fn nodes(&self) -> &BTreeMap<String, NodePlane> {
+        &self.nodes
+    }
+
+    /// What enforces on one node.
+    pub(super) fn node(&self, name: &str) -> Result<NodePlane, Error> {
+        self.nodes.get(name).cloned().ok_or_else(|| {
+            if self.world.nodes.contains_key(name) {
+                Error::NoNodePlane(name.to_owned())
+            } else {
+                Error::Unknown(format!("node {name}"))
             }
         })
     }
@@ -354,41 +334,4 @@ impl Hosts {
 /// Pods that do not share their node's network.
 fn own_network(world: &World) -> impl Iterator<Item = (&String, &Pod)> {
     world.pods.iter().filter(|(_, pod)| !pod.host_network)
-}
-
-/// Makes the filter appear in a sidecar's folder. Each has a link of its own, so that a test can
-/// give one of them another file.
-fn link(filter: &Path, folder: &Path) -> Result<PathBuf, Error> {
-    let path = folder.join("sidewall_filter.wasm");
-    let made = fs::create_dir_all(folder).and_then(|()| match symlink(filter, &path) {
-        // The folder of a pod of that name that went before.
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
-        made => made,
-    });
-    match made {
-        Ok(()) => Ok(path),
-        Err(source) => Err(Error::File {
-            step: "linking the filter at",
-            path,
-            source,
-        }),
-    }
-}
-
-/// Runs `sidewall redirect` in a pod, as its init container would.
-fn redirect(sidewall: &Path, pod: &str, netns: &Netns) -> Result<(), Error> {
-    let output = netns.command(sidewall).arg("redirect").output();
-    let output = output.map_err(|source| Error::File {
-        step: "starting",
-        path: sidewall.to_owned(),
-        source,
-    })?;
-    if output.status.success() {
-        return Ok(());
-    }
-    Err(Error::Command {
-        what: format!("`sidewall redirect` in pod {pod}"),
-        status: output.status,
-        output: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
-    })
 }

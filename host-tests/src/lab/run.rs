@@ -1,25 +1,21 @@
-//! Starting a lab, changing it, breaking it, and waiting for it.
+//! Starting a lab, changing it and breaking it.
 
-use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::sync::Mutex;
-use std::thread;
 use std::time::{Duration, Instant};
 
-use super::distributor::{Distributor, not_running};
+use super::daemon::Daemon;
 use super::folder::Folder;
 use super::hosts::{Hosts, Kit};
-use super::{Error, Lab, LabConfig, PATIENCE, lock};
+use super::{Error, Lab, LabConfig, distributor, lock};
 use crate::sandbox;
 
-/// How often is looked whether something has come about.
-const GLANCE: Duration = Duration::from_millis(2);
-
 impl Lab {
-    /// Brings a cluster up and waits until every sidecar enforces what the manifests say.
+    /// Brings a cluster up and waits until every sidecar and every node enforces what the manifests
+    /// say.
     ///
     /// # Errors
     ///
@@ -27,7 +23,11 @@ impl Lab {
     /// then is ended.
     pub fn start(config: LabConfig) -> Result<Self, Error> {
         let (directory, path) = directory()?;
-        let mut folder = Folder::create(path.join("manifests"), config.enforce_own_node_egress)?;
+        let mut folder = Folder::create(
+            path.join("manifests"),
+            config.plane,
+            config.enforce_own_node_egress,
+        )?;
         for other in &config.folders {
             folder.copy(other)?;
         }
@@ -35,7 +35,8 @@ impl Lab {
             folder.write(file, yaml)?;
         }
         let world = folder.refresh()?;
-        let hosts = Hosts::build(Kit::gather(&path, config.workers)?, world)?;
+        let kit = Kit::gather(&path, config.workers)?;
+        let hosts = Hosts::build(kit, world, config.plane.has_nodes())?;
         let lab = Self {
             config,
             folder: Mutex::new(folder),
@@ -44,8 +45,16 @@ impl Lab {
             directory,
         };
         lab.start_distributor()?;
-        for (_, sidecar) in lock(&lab.hosts).sidecars() {
-            sidecar.start()?;
+        {
+            let hosts = lock(&lab.hosts);
+            // Nodes close before anything of their pods speaks.
+            for node in hosts.nodes().values() {
+                node.agent.start()?;
+                node.envoy.start()?;
+            }
+            for (_, sidecar) in hosts.sidecars() {
+                sidecar.start()?;
+            }
         }
         lab.wait_applied()?;
         Ok(lab)
@@ -119,74 +128,24 @@ impl Lab {
         lock(&self.hosts).reconcile(world)
     }
 
-    /// Waits until every worker of every running sidecar decides by the manifests as they are now.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::NotApplied`] names the pods that do not get there.
-    pub fn wait_applied(&self) -> Result<(), Error> {
-        let started = Instant::now();
-        let expected = lock(&self.folder).expected().clone();
-        let mut waiting = lock(&self.hosts).sidecars();
-        waiting.retain(|(_, sidecar)| sidecar.is_running());
-        loop {
-            waiting.retain(|(pod, sidecar)| {
-                !expected
-                    .get(pod)
-                    .is_some_and(|revision| sidecar.enforces(revision))
-            });
-            if waiting.is_empty() {
-                break;
-            }
-            if started.elapsed() > PATIENCE {
-                let status = self.status()?;
-                let mut missing = String::new();
-                for (pod, sidecar) in waiting {
-                    let _ = write!(missing, "  {pod}: expected {:?}, ", expected.get(&pod));
-                    let _ = match status.pods.iter().find(|status| status.pod == pod) {
-                        Some(status) => write!(missing, "distributor says {status:?}"),
-                        None => write!(missing, "unknown to the distributor"),
-                    };
-                    let _ = sidecar.with(|envoy| {
-                        let ended = envoy.ended();
-                        let _ = ended.map(|status| write!(missing, ", Envoy has ended ({status})"));
-                        Ok(())
-                    });
-                    missing.push('\n');
-                }
-                return Err(Error::NotApplied {
-                    waited: PATIENCE,
-                    missing,
-                });
-            }
-            thread::sleep(GLANCE);
-        }
-        for (_, sidecar) in lock(&self.hosts).sidecars() {
-            if sidecar.is_running() {
-                sidecar.wait_ready(PATIENCE)?;
-            }
-        }
-        Ok(())
-    }
-
     /// Starts the distributor, unless it runs, and waits until it has read the manifests.
     ///
     /// # Errors
     ///
     /// When it ends or is not ready in time, with the end of its log.
     pub fn start_distributor(&self) -> Result<(), Error> {
-        let mut distributor = lock(&self.distributor);
-        if distributor.is_none() {
+        let mut running = lock(&self.distributor);
+        if running.is_none() {
             let (netns, binary) = {
                 let hosts = lock(&self.hosts);
                 (hosts.control().clone(), hosts.sidewall().to_owned())
             };
             let manifests = lock(&self.folder).path().to_owned();
             let log = self.directory.path().join("distributor.log");
-            let own_node = self.config.enforce_own_node_egress;
-            *distributor = Some(Distributor::start(
-                &netns, &binary, &manifests, log, own_node,
-            )?);
+            let spec = distributor::spec(&self.config, netns, binary, &manifests, log);
+            let mut started = Daemon::start(spec)?;
+            started.wait_ready()?;
+            *running = Some(started);
         }
         Ok(())
     }
@@ -198,7 +157,7 @@ impl Lab {
     /// When it does not run, or does not end in time, with the end of its log.
     pub fn stop_distributor(&self) -> Result<ExitStatus, Error> {
         let distributor = lock(&self.distributor).take();
-        distributor.ok_or_else(not_running)?.stop()
+        distributor.ok_or_else(distributor::not_running)?.stop()
     }
 
     /// Ends the distributor without notice.
@@ -224,6 +183,56 @@ impl Lab {
     pub fn kill_sidecar(&self, pod: &str) -> Result<(), Error> {
         lock(&self.hosts).sidecar(pod)?.kill();
         Ok(())
+    }
+
+    /// Starts a node's agent, unless it runs. Does not wait.
+    ///
+    /// # Errors
+    ///
+    /// When the node does not enforce, or the agent cannot be started.
+    pub fn start_agent(&self, node: &str) -> Result<(), Error> {
+        let node = lock(&self.hosts).node(node)?;
+        node.agent.start()
+    }
+
+    /// Ends a node's agent without notice.
+    ///
+    /// # Errors
+    ///
+    /// When the node does not enforce.
+    pub fn kill_agent(&self, node: &str) -> Result<(), Error> {
+        lock(&self.hosts).node(node)?.agent.kill();
+        Ok(())
+    }
+
+    /// Starts a node's Envoy, unless it runs. Does not wait.
+    ///
+    /// # Errors
+    ///
+    /// When the node does not enforce, or its Envoy cannot be started.
+    pub fn start_node_envoy(&self, node: &str) -> Result<(), Error> {
+        let node = lock(&self.hosts).node(node)?;
+        node.envoy.start()
+    }
+
+    /// Ends a node's Envoy without notice.
+    ///
+    /// # Errors
+    ///
+    /// When the node does not enforce.
+    pub fn kill_node_envoy(&self, node: &str) -> Result<(), Error> {
+        lock(&self.hosts).node(node)?.envoy.kill();
+        Ok(())
+    }
+
+    /// Waits until a node's Envoy accepts connections.
+    ///
+    /// # Errors
+    ///
+    /// When it ends or is not ready in time, with the end of its log.
+    pub fn wait_node_envoy_ready(&self, node: &str, timeout: Duration) -> Result<(), Error> {
+        let node = lock(&self.hosts).node(node)?;
+        node.envoy.wait_ready(timeout)
     }
 
     /// Waits until a pod's sidecar accepts connections.

@@ -1,15 +1,16 @@
 //! What the manifests say there is: nodes, pods and Services, ready to be built.
 //!
-//! The cluster comes from the distributor's own reading of the folder. Two things about Pods mean
-//! nothing to policies and are read here: the sidecar annotation, and container ports without names.
+//! The cluster comes from the distributor's own reading of the folder. What means nothing to
+//! policies is read here: which pods say that they have no sidecar, container ports without names,
+//! and the pod ranges of nodes.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use serde_json::Value;
-use sidewall_policy::model::{self, Cluster, Phase};
+use sidewall_policy::model::{self, Cluster, Phase, TcpPath};
 
-use super::Error;
+use super::{Error, Plane};
 use crate::net;
 use crate::probe::Protocol;
 
@@ -20,6 +21,8 @@ const SIDECAR: &str = "sidewall.dev/sidecar";
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct World {
     pub(super) nodes: BTreeMap<String, Vec<IpAddr>>,
+    /// What Node objects say in `spec.podCIDRs`, as it is written there.
+    pub(super) pod_cidrs: BTreeMap<String, Vec<String>>,
     pub(super) pods: BTreeMap<String, Pod>,
     pub(super) services: BTreeMap<String, Service>,
 }
@@ -52,19 +55,27 @@ pub(super) struct Service {
     pub(super) ports: Vec<model::ServicePort>,
 }
 
-/// What [`pod_notes`] finds on a Pod.
+/// What [`notes`] finds, on Pods by `namespace/name` and on Nodes by name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Notes {
+    pub(super) pods: BTreeMap<String, PodNotes>,
+    pub(super) pod_cidrs: BTreeMap<String, Vec<String>>,
+}
+
+/// What [`notes`] finds on a Pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct PodNotes {
+    /// Not denied by annotation.
     pub(super) sidecar: bool,
     pub(super) ports: Vec<ContainerPort>,
 }
 
 impl World {
-    pub(super) fn new(
-        cluster: &Cluster,
-        notes: &BTreeMap<String, PodNotes>,
-    ) -> Result<Self, Error> {
-        let mut world = Self::default();
+    pub(super) fn new(cluster: &Cluster, notes: &Notes, plane: Plane) -> Result<Self, Error> {
+        let mut world = Self {
+            pod_cidrs: notes.pod_cidrs.clone(),
+            ..Self::default()
+        };
         for node in cluster
             .nodes
             .values()
@@ -75,7 +86,16 @@ impl World {
                 .insert(node.name.to_string(), node.addresses.clone());
         }
         for pod in cluster.pods.values() {
-            if let Some(pod) = Pod::new(pod, notes.get(&pod.id.to_string())) {
+            let notes = notes.pods.get(&pod.id.to_string());
+            let sidecar = match plane {
+                Plane::Proxy => notes.is_none_or(|notes| notes.sidecar),
+                Plane::Node => false,
+                Plane::Both => {
+                    let namespace = cluster.namespaces.get(&pod.id.namespace);
+                    TcpPath::of(pod, namespace) == TcpPath::Sidecar
+                }
+            };
+            if let Some(pod) = Pod::new(pod, notes, sidecar) {
                 let id = format!("{}/{}", pod.namespace, pod.name);
                 if !world.nodes.contains_key(&pod.node) {
                     return Err(Error::NoNode {
@@ -107,7 +127,7 @@ impl World {
 }
 
 impl Pod {
-    fn new(pod: &model::Pod, notes: Option<&PodNotes>) -> Option<Self> {
+    fn new(pod: &model::Pod, notes: Option<&PodNotes>, sidecar: bool) -> Option<Self> {
         let node = pod.node.as_ref()?.to_string();
         if pod.ips.is_empty() || pod.phase == Phase::Terminal {
             return None;
@@ -118,7 +138,7 @@ impl Pod {
             node,
             addresses: pod.ips.clone(),
             host_network: pod.host_network,
-            sidecar: !pod.host_network && notes.is_none_or(|notes| notes.sidecar),
+            sidecar: sidecar && !pod.host_network,
             ports: notes.map_or_else(Vec::new, |notes| notes.ports.clone()),
         })
     }
@@ -154,10 +174,10 @@ fn dnat_port(port: &model::ServicePort) -> net::ServicePort {
     }
 }
 
-/// What the files say about Pods, by `namespace/name`. What is not YAML is passed over: the
-/// distributor reports it.
-pub(super) fn pod_notes<'a>(files: impl Iterator<Item = &'a str>) -> BTreeMap<String, PodNotes> {
-    let mut notes = BTreeMap::new();
+/// What the files say about Pods and Nodes. What is not YAML is passed over: the distributor
+/// reports it.
+pub(super) fn notes<'a>(files: impl Iterator<Item = &'a str>) -> Notes {
+    let mut notes = Notes::default();
     for document in files.flat_map(documents) {
         let Ok(value) = serde_saphyr::from_str::<Value>(&document) else {
             continue;
@@ -165,7 +185,10 @@ pub(super) fn pod_notes<'a>(files: impl Iterator<Item = &'a str>) -> BTreeMap<St
         let single = std::slice::from_ref(&value);
         for object in value["items"].as_array().map_or(single, Vec::as_slice) {
             if object["kind"] == "Pod" {
-                notes.insert(id(object), notes_of(object));
+                notes.pods.insert(id(object), notes_of(object));
+            } else if object["kind"] == "Node" {
+                let name = object["metadata"]["name"].as_str().unwrap_or_default();
+                notes.pod_cidrs.insert(name.to_owned(), pod_cidrs(object));
             }
         }
     }
@@ -211,6 +234,18 @@ fn notes_of(pod: &Value) -> PodNotes {
     }
 }
 
+/// `spec.podCIDRs`, or else the older `spec.podCIDR`.
+fn pod_cidrs(node: &Value) -> Vec<String> {
+    let spec = &node["spec"];
+    let all = spec["podCIDRs"].as_array().map_or(&[][..], Vec::as_slice);
+    let one = std::slice::from_ref(&spec["podCIDR"]);
+    let cidrs = if all.is_empty() { one } else { all };
+    cidrs
+        .iter()
+        .filter_map(|cidr| cidr.as_str().map(str::to_owned))
+        .collect()
+}
+
 /// `None` for what is no port.
 fn container_port(port: &Value) -> Option<ContainerPort> {
     let protocol = match port["protocol"].as_str().unwrap_or("TCP") {
@@ -239,9 +274,15 @@ mod tests {
             "kind: Pod\nmetadata: {name: a}\n---\nkind: Pod\nmetadata: {name: b, namespace: shop, annotations: {sidewall.dev/sidecar: \"false\"}}\n\
              spec: {containers: [{ports: [{containerPort: 80, name: web}, {containerPort: 53, protocol: UDP}, {containerPort: 9, protocol: SCTP}]}]}\n",
             "{ not yaml",
+            "kind: Node\nmetadata: {name: node-1}\nspec: {podCIDR: 10.244.1.0/24, podCIDRs: [10.244.1.0/24, 'fd00:244:1::/64']}\n\
+             ---\nkind: Node\nmetadata: {name: node-2}\nspec: {podCIDR: 10.244.1.0/24}\n",
             "kind: List\nitems: [{kind: Pod, metadata: {name: c}}, {kind: Service, metadata: {name: d}}]",
         ];
-        let notes = pod_notes(files.into_iter());
+        let notes = notes(files.into_iter());
+        let ranges = ["10.244.1.0/24".to_owned(), "fd00:244:1::/64".to_owned()];
+        assert_eq!(notes.pod_cidrs["node-1"], ranges);
+        assert_eq!(notes.pod_cidrs["node-2"], ranges[..1]);
+        let notes = notes.pods;
         assert_eq!(
             notes.keys().collect::<Vec<_>>(),
             ["default/a", "default/c", "shop/b"]

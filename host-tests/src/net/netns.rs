@@ -137,12 +137,24 @@ impl Netns {
         command
     }
 
-    /// A program to be run in the namespace as another user, with no groups and no capabilities.
+    /// A program to be run in the namespace as another user, with no groups and these capabilities
+    /// alone, such as `net_admin`.
     #[must_use]
-    pub fn command_as(&self, uid: u32, gid: u32, program: impl AsRef<std::ffi::OsStr>) -> Command {
+    pub fn command_as(
+        &self,
+        uid: u32,
+        gid: u32,
+        capabilities: &[&str],
+        program: impl AsRef<std::ffi::OsStr>,
+    ) -> Command {
         let mut command = self.command("setpriv");
         command.args([format!("--reuid={uid}"), format!("--regid={gid}")]);
-        command.args(["--clear-groups", "--"]).arg(program);
+        command.arg("--clear-groups");
+        for capability in capabilities {
+            command.arg(format!("--inh-caps=+{capability}"));
+            command.arg(format!("--ambient-caps=+{capability}"));
+        }
+        command.arg("--").arg(program);
         command
     }
 

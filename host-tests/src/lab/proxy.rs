@@ -1,4 +1,4 @@
-//! One pod's sidecar: started, killed, started again, and asked what it enforces.
+//! An Envoy of the lab, a sidecar or a node's: started, killed, started again, and asked what it enforces.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -8,10 +8,9 @@ use std::time::{Duration, Instant};
 use super::{Error, lock};
 use crate::envoy::{self, Envoy};
 
-/// A pod's sidecar, whether it runs at the moment or not.
+/// An Envoy, whether it runs at the moment or not.
 #[derive(Debug)]
-pub(super) struct Sidecar {
-    pod: String,
+pub(super) struct Proxy {
     spec: envoy::Spec,
     running: Mutex<Option<Running>>,
 }
@@ -28,10 +27,9 @@ struct Running {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct InForce(BTreeMap<String, String>);
 
-impl Sidecar {
-    pub(super) fn new(pod: String, spec: envoy::Spec) -> Self {
+impl Proxy {
+    pub(super) fn new(spec: envoy::Spec) -> Self {
         Self {
-            pod,
             spec,
             running: Mutex::default(),
         }
@@ -68,7 +66,7 @@ impl Sidecar {
         let mut running = lock(&self.running);
         let running = running
             .as_mut()
-            .ok_or_else(|| Error::NoSidecar(self.pod.clone()))?;
+            .ok_or_else(|| Error::NotRunning(self.spec.name.clone()))?;
         Ok(work(&mut running.envoy)?)
     }
 
@@ -91,7 +89,7 @@ impl Sidecar {
         let mut running = lock(&self.running);
         let running = running
             .as_mut()
-            .ok_or_else(|| Error::NoSidecar(self.pod.clone()))?;
+            .ok_or_else(|| Error::NotRunning(self.spec.name.clone()))?;
         if !running.ready {
             running.envoy.wait_ready(Duration::ZERO)?;
             running.ready = true;
