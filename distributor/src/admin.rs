@@ -24,6 +24,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::metrics::CONTENT_TYPE;
 use crate::problem::Problem;
 use crate::snapshots::SnapshotSource;
 use crate::xds::Clients;
@@ -92,7 +93,7 @@ async fn status(State(admin): State<Admin>) -> Json<Status> {
 
 async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
     match scrape::text(&admin.registry, &admin.status()) {
-        Ok(text) => Ok(([(header::CONTENT_TYPE, scrape::CONTENT_TYPE)], text)),
+        Ok(text) => Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], text)),
         Err(error) => Err((
             StatusCode::INTERNAL_SERVER_ERROR,
             format!("cannot encode the metrics: {error}\n"),

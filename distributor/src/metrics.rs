@@ -1,6 +1,7 @@
 //! What is counted as it happens. What merely *is* (pods, problems, sync state) is read from its
 //! owner at each scrape instead, by [`crate::admin`].
 
+use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
@@ -9,6 +10,19 @@ use prometheus_client::registry::{Registry, Unit};
 
 /// The first part of every metric's name.
 pub const PREFIX: &str = "sidewall";
+
+/// The content type of what [`encode`] gives.
+pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Registries as OpenMetrics text.
+pub(crate) fn encode(registries: &[&Registry]) -> Result<String, std::fmt::Error> {
+    let mut text = String::new();
+    for registry in registries {
+        encode_registry(&mut text, registry)?;
+    }
+    encode_eof(&mut text)?;
+    Ok(text)
+}
 
 /// What the xDS server counts. Clones share the counters.
 #[derive(Clone, Debug)]

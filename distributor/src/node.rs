@@ -1,7 +1,157 @@
-//! The node plane: what the agent of a node does with its snapshot beyond serving it.
+//! `sidewall node`: the node plane. An agent that holds one nftables table of its node to the
+//! snapshot of the node's pods, so that traffic that no sidecar sees is judged, too.
+//!
+//! ```text
+//!  snapshots ─▶ agent ─▶ ruleset (pure) ─▶ kernel     one table, changed in place
+//!                  ├───▶ conntrack                    ends what is denied now
+//!                  ├───▶ routing                      delivers redirected connections to Envoy
+//!                  └───▶ nflog ─▶ decision records    of what the kernel drops
+//! ```
+//!
+//! The table outlives the agent: while it is away, or cut off from the distributor, the last
+//! snapshot stays in force. It knows nothing of Kubernetes or xDS: snapshots come to it through a
+//! watch.
 
+mod admin;
+mod agent;
+mod args;
 pub mod conntrack;
+mod kernel;
+mod metrics;
 pub mod netlink;
 pub mod nflog;
+mod program;
+mod routing;
 pub mod ruleset;
 mod seen;
+mod watch;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use prometheus_client::registry::Registry;
+use sidewall_policy::record::Record;
+use sidewall_policy::snapshot::Snapshot;
+use tokio::net::TcpListener;
+use tokio::sync::watch as channel;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use admin::Admin;
+use agent::{Agent, Condition};
+pub use args::{Args, Node};
+use kernel::{Kernel as _, Nft};
+use metrics::Metrics;
+pub use program::ProgramError;
+
+/// Why the agent could not start, or not clean up.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The admin port cannot be had.
+    #[error("--admin-listen {address}: cannot listen there: {source}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The admin server failed.
+    #[error("the admin server failed: {0}")]
+    Admin(#[source] io::Error),
+    /// Routes for redirected connections cannot be set up.
+    #[error(transparent)]
+    Routes(#[from] ProgramError),
+    /// Some of it is still there. Everything that could be removed has been.
+    #[error("the node plane is not fully removed: {}; run it again once this is mended", .0.join("; "))]
+    Cleanup(Vec<String>),
+}
+
+impl Node {
+    /// Enforces what `snapshots` says until `shutdown` is cancelled. The rules stay.
+    ///
+    /// # Errors
+    /// When it cannot start; once it runs it goes on whatever fails, and says so in its log, on
+    /// `/readyz` and in its metrics.
+    pub async fn run(
+        self,
+        snapshots: channel::Receiver<Option<Arc<Snapshot>>>,
+        shutdown: CancellationToken,
+    ) -> Result<(), Error> {
+        let address = self.admin_listen;
+        let refused = |source| Error::Listen { address, source };
+        let listener = TcpListener::bind(address).await.map_err(refused)?;
+        let bound = listener.local_addr().map_err(refused)?;
+        info!(flag = "--admin-listen", address = %bound, "listening");
+        let settings = self.settings();
+        routing::set_up(&settings.pod_cidrs).await?;
+
+        let mut registry = Registry::with_prefix("sidewall");
+        let own = registry.sub_registry_with_prefix("node");
+        let metrics = Metrics::register(own);
+        let drops = nflog::Metrics::register(own);
+        let (condition, conditions) = channel::channel(Condition::Waiting);
+        let (doubt, doubts) = channel::channel(0);
+        let pages = Admin {
+            condition: conditions,
+            registry: Arc::new(registry),
+        };
+        let agent = Agent {
+            kernel: Nft,
+            settings: settings.clone(),
+            snapshots: snapshots.clone(),
+            doubts,
+            condition,
+            metrics,
+        };
+        tokio::spawn(watch::run(doubt, shutdown.clone()));
+        tokio::spawn(tell_drops(settings, snapshots, drops, shutdown.clone()));
+        let (served, ()) = tokio::join!(
+            pages.run(listener, shutdown.clone()),
+            agent.run(shutdown.clone())
+        );
+        served.map_err(Error::Admin)
+    }
+}
+
+/// Removes the table, the rules and the routes of the node plane, whatever fails on the way.
+///
+/// # Errors
+/// [`Error::Cleanup`] tells everything that is still there.
+pub async fn clean_up() -> Result<(), Error> {
+    let mut failures = Vec::new();
+    if let Err(error) = Nft.run(&ruleset::cleanup()).await {
+        failures.push(error.to_string());
+    }
+    failures.extend(routing::remove().await.iter().map(ToString::to_string));
+    if failures.is_empty() {
+        info!("the node plane is gone");
+        Ok(())
+    } else {
+        Err(Error::Cleanup(failures))
+    }
+}
+
+/// Records what the kernel drops. Without it drops are silent, and nothing else is different.
+async fn tell_drops(
+    settings: ruleset::Settings,
+    snapshots: channel::Receiver<Option<Arc<Snapshot>>>,
+    metrics: nflog::Metrics,
+    shutdown: CancellationToken,
+) {
+    let report = |record: &Record| warn!("{}", record.line());
+    let tell = async {
+        match nflog::Listener::bind(settings.nflog_group).await {
+            Ok(listener) => {
+                listener
+                    .run(&settings.pod_cidrs, &snapshots, &metrics, report)
+                    .await
+            }
+            Err(error) => error,
+        }
+    };
+    tokio::select! {
+        () = shutdown.cancelled() => {}
+        error = tell => error!("{error}"),
+    }
+}

@@ -3,26 +3,18 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use super::status::{Delivery, DeliveryState, Status};
-use crate::metrics::PREFIX;
-
-/// The content type of OpenMetrics text.
-pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+use crate::metrics::{PREFIX, encode};
 
 type Labelled = Family<[(&'static str, String); 1], Gauge>;
 
 /// One scrape.
 pub(super) fn text(counters: &Registry, status: &Status) -> Result<String, fmt::Error> {
-    let mut text = String::new();
-    encode_registry(&mut text, counters)?;
-    encode_registry(&mut text, &gauges(status))?;
-    encode_eof(&mut text)?;
-    Ok(text)
+    encode(&[counters, &gauges(status)])
 }
 
 fn by_state(deliveries: &[&Delivery]) -> Labelled {

@@ -81,6 +81,11 @@ impl Existing {
         Self { found: None }
     }
 
+    /// Whether there is no table.
+    pub const fn is_absent(&self) -> bool {
+        self.found.is_none()
+    }
+
     /// Reads a complete listing (without `--terse`).
     ///
     /// # Errors

@@ -1,0 +1,61 @@
+//! The agent's admin port: `/healthz`, `/readyz` and `/metrics`. Read-only.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::agent::Condition;
+use super::{kernel, metrics};
+use crate::metrics::{CONTENT_TYPE, encode};
+
+/// What the pages are made from.
+#[derive(Clone)]
+pub(super) struct Admin {
+    pub(super) condition: watch::Receiver<Condition>,
+    pub(super) registry: Arc<Registry>,
+}
+
+impl Admin {
+    /// Serves until `shutdown` is cancelled.
+    pub(super) async fn run(
+        self,
+        listener: TcpListener,
+        shutdown: CancellationToken,
+    ) -> std::io::Result<()> {
+        let router = Router::new()
+            .route("/healthz", get(|| async { "alive\n" }))
+            .route("/readyz", get(ready))
+            .route("/metrics", get(scrape))
+            .with_state(self);
+        axum::serve(listener, router)
+            .with_graceful_shutdown(shutdown.cancelled_owned())
+            .await
+    }
+}
+
+async fn ready(State(admin): State<Admin>) -> impl IntoResponse {
+    let condition = admin.condition.borrow();
+    let code = match &*condition {
+        Condition::Enforcing(_) => StatusCode::OK,
+        Condition::Waiting | Condition::Failing(_) => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    (code, format!("{}\n", *condition))
+}
+
+async fn scrape(State(admin): State<Admin>) -> impl IntoResponse {
+    let failed = |error: String| (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n"));
+    let packets = kernel::counters()
+        .await
+        .map_err(|error| failed(error.to_string()))?;
+    let text = encode(&[&admin.registry, &metrics::of_kernel(&packets)])
+        .map_err(|error| failed(format!("cannot encode the metrics: {error}")))?;
+    Ok::<_, (StatusCode, String)>(([(header::CONTENT_TYPE, CONTENT_TYPE)], text))
+}

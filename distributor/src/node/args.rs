@@ -1,0 +1,65 @@
+//! The arguments of `sidewall node`.
+
+use std::net::SocketAddr;
+use std::num::NonZeroU16;
+
+use ipnet::IpNet;
+
+use super::ruleset::Settings;
+
+/// The arguments of `sidewall node`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// Take the node's rules and routes away instead; fine to run when there are none
+    #[arg(long)]
+    pub cleanup: bool,
+
+    /// What there is to enforce
+    #[command(flatten)]
+    pub node: Option<Node>,
+}
+
+/// Which node this is and where it gets its snapshots.
+#[derive(Clone, Debug, clap::Args)]
+#[group(conflicts_with = "cleanup")]
+pub struct Node {
+    /// The name of this node's Node object
+    #[arg(long, value_name = "NAME")]
+    pub node_name: String,
+
+    /// The distributor's xDS address, such as http://10.0.0.1:18000
+    #[arg(long, value_name = "URL")]
+    pub distributor: String,
+
+    /// A range that pods of this node get their addresses from; may be repeated, for both families
+    #[arg(long = "pod-cidr", value_name = "CIDR", required = true)]
+    pub pod_cidrs: Vec<IpNet>,
+
+    /// A range that pods of the whole cluster get their addresses from; may be repeated
+    #[arg(long = "cluster-cidr", value_name = "CIDR", required = true)]
+    pub cluster_cidrs: Vec<IpNet>,
+
+    /// Where the node's Envoy takes redirected connections
+    #[arg(long, value_name = "PORT", default_value = "15100")]
+    pub proxy_port: NonZeroU16,
+
+    /// The packet log group that drops are told to
+    #[arg(long, value_name = "GROUP", default_value = "4747")]
+    pub nflog_group: u16,
+
+    /// Where /healthz, /readyz and /metrics are; port 0 takes a free one
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:18081")]
+    pub admin_listen: SocketAddr,
+}
+
+impl Node {
+    /// What the ruleset depends on.
+    pub(super) fn settings(&self) -> Settings {
+        Settings {
+            pod_cidrs: self.pod_cidrs.clone(),
+            cluster_cidrs: self.cluster_cidrs.clone(),
+            proxy_port: self.proxy_port.get(),
+            nflog_group: self.nflog_group,
+        }
+    }
+}
