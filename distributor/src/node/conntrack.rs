@@ -151,11 +151,16 @@ impl Judge<'_> {
             destination,
             ..
         } = entry.seen;
-        entry.zone == 0
-            && (within(self.pod_cidrs, source) || within(self.pod_cidrs, destination))
-            && !self.own.contains(&source)
-            && !self.own.contains(&destination)
-            && !matches!(self.fate(&entry.seen), Fate::Allowed(_))
+        let in_range = || within(self.pod_cidrs, source) || within(self.pod_cidrs, destination);
+        if entry.zone != 0 || self.own.contains(&source) || self.own.contains(&destination) {
+            return false;
+        }
+        match self.fate(&entry.seen) {
+            Fate::Allowed(_) => false,
+            Fate::Unknown => true,
+            // Neither end is a pod: that is ours to judge only where pods' addresses are.
+            Fate::Denied(decision) => decision.whole.is_none() || in_range(),
+        }
     }
 
     fn fate(&self, seen: &Seen) -> Fate {

@@ -49,6 +49,14 @@ impl Scene {
         self
     }
 
+    /// Says who carries a pod's TCP.
+    #[must_use]
+    pub fn tcp_path(mut self, id: &str, path: TcpPath) -> Self {
+        let pod = self.cluster.pods.get_mut(&name(id));
+        pod.expect("the pod exists").tcp_path = Some(path);
+        self
+    }
+
     /// Adds or replaces a policy for the pods with the label `app`. `None` leaves a direction
     /// alone, an empty list isolates.
     #[must_use]
