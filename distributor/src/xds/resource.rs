@@ -33,10 +33,13 @@ use envoy_types::pb::google::protobuf::value::Kind;
 use envoy_types::pb::google::protobuf::{BytesValue, Duration};
 use envoy_types::util::pack_any;
 use prost::Name as _;
-use sidewall_policy::snapshot::{Revision, Snapshot, SnapshotError};
+use sidewall_policy::snapshot::{MAX_LENGTH, Revision, Snapshot, SnapshotError};
 
 use super::session::RESOURCE_NAME;
 use crate::snapshots::{Published, Recipient};
+
+/// The longest response: a snapshot and the wrapping around it, that is names, versions, paths.
+pub(super) const MAX_RESPONSE_BYTES: usize = MAX_LENGTH + (1 << 20);
 
 /// The node metadata key under which a bootstrap says where its Envoy finds the filter.
 const WASM_KEY: &str = "sidewall_wasm";

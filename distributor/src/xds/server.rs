@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use envoy_types::pb::envoy::service::extension::v3::extension_config_discovery_service_server::ExtensionConfigDiscoveryServiceServer;
 use futures::StreamExt as _;
-use sidewall_policy::snapshot::MAX_LENGTH;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -15,6 +14,7 @@ use tracing::warn;
 
 use super::clients::Clients;
 use super::identity::Authenticator;
+use super::resource;
 use super::service::Service;
 use crate::metrics::XdsMetrics;
 use crate::snapshots::SnapshotSource;
@@ -26,9 +26,6 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long to wait after the system refused to hand over a connection.
 const ACCEPT_BACKOFF: Duration = Duration::from_secs(1);
-
-/// The wrapping around a snapshot: names, versions, paths.
-const OVERHEAD: usize = 1 << 20;
 
 /// The largest request read. A node with all of Istio's metadata has some 60 KB.
 const MAX_REQUEST_BYTES: usize = 4 << 20;
@@ -81,7 +78,7 @@ impl Server {
         let (shutdown, tasks) = (service.shutdown.clone(), service.tasks.clone());
         let grpc = ExtensionConfigDiscoveryServiceServer::new(service)
             .max_decoding_message_size(MAX_REQUEST_BYTES)
-            .max_encoding_message_size(MAX_LENGTH + OVERHEAD);
+            .max_encoding_message_size(resource::MAX_RESPONSE_BYTES);
         let incoming = TcpIncoming::from(listener)
             // A push is many small writes on an otherwise idle connection.
             .with_nodelay(Some(true))

@@ -1,5 +1,6 @@
 //! The server over real gRPC on loopback.
 
+mod client;
 mod kit;
 mod pushes;
 mod refusals;

@@ -12,7 +12,7 @@ use envoy_types::pb::envoy::service::discovery::v3::{
 use envoy_types::pb::envoy::service::extension::v3::extension_config_discovery_service_client::ExtensionConfigDiscoveryServiceClient;
 use envoy_types::pb::google::protobuf::{Struct, Value, value::Kind};
 use envoy_types::pb::google::rpc;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, ToSocketAddrs};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
@@ -21,13 +21,14 @@ use tonic::transport::Channel;
 use tonic::{Status, Streaming};
 
 use crate::metrics::XdsMetrics;
+use crate::snapshots::Recipient;
 use crate::testing::Shelf;
 use crate::xds::{Clients, PlaintextIdentity, RESOURCE_NAME, ServeError, Server, Stream};
 
 /// Long enough for anything that must happen on a busy machine.
-const SOON: Duration = Duration::from_secs(10);
+pub(crate) const SOON: Duration = Duration::from_secs(10);
 /// What must not happen is waited for this long.
-const QUIET: Duration = Duration::from_millis(200);
+pub(crate) const QUIET: Duration = Duration::from_millis(200);
 
 /// A running server and what it is made from.
 pub(crate) struct Running {
@@ -41,7 +42,11 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::start_at("127.0.0.1:0").await
+    }
+
+    pub(crate) async fn start_at(address: impl ToSocketAddrs) -> Self {
+        let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let (shelf, clients, metrics) = (
             Arc::new(Shelf::default()),
@@ -104,12 +109,22 @@ impl Running {
         holds: impl Fn(&Stream) -> bool,
     ) -> Stream {
         let sidecar = crate::testing::recipient(pod);
+        self.until_of(&sidecar, what, holds).await
+    }
+
+    /// Waits until the recipient's latest stream is as it should be.
+    pub(crate) async fn until_of(
+        &self,
+        recipient: &Recipient,
+        what: &str,
+        holds: impl Fn(&Stream) -> bool,
+    ) -> Stream {
         let poll = async {
             loop {
                 if let Some(stream) = self
                     .clients
                     .all()
-                    .get(&sidecar)
+                    .get(recipient)
                     .and_then(|client| client.latest())
                     && holds(stream)
                 {
@@ -120,7 +135,7 @@ impl Running {
         };
         match tokio::time::timeout(SOON, poll).await {
             Ok(stream) => stream,
-            Err(_) => panic!("not {what}: {:?}", self.clients.all().get(&sidecar)),
+            Err(_) => panic!("not {what}: {:?}", self.clients.all().get(recipient)),
         }
     }
 }
