@@ -5,10 +5,11 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand, ValueEnum};
+use tokio::runtime::Runtime;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
 
-use crate::{inspect, redirect, serve};
+use crate::{inspect, node, redirect, serve, shutdown, xds};
 
 /// Kubernetes NetworkPolicy, enforced where the traffic is.
 #[derive(Debug, Parser)]
@@ -26,6 +27,9 @@ pub struct Cli {
 enum Command {
     /// Compile policies and serve each Envoy its pod's snapshot
     Serve(serve::Args),
+
+    /// Enforce on a node what no sidecar sees; to be run on every node, in its network namespace
+    Node(node::Args),
 
     /// Send a pod's TCP through the Envoy beside it; to be run in the pod's network namespace
     Redirect(redirect::Args),
@@ -64,11 +68,8 @@ impl Cli {
         } = self;
         log_format.start()?;
         match command {
-            Command::Serve(args) => tokio::runtime::Builder::new_multi_thread()
-                .enable_all()
-                .build()
-                .context("cannot start the async runtime")?
-                .block_on(args.run())?,
+            Command::Serve(args) => runtime()?.block_on(args.run())?,
+            Command::Node(args) => runtime()?.block_on(run_node(args))?,
             Command::Redirect(args) => args.run()?,
             Command::Explain(args) => return Ok(args.run()?),
             Command::Matrix(args) => return Ok(args.run()?),
@@ -77,6 +78,24 @@ impl Cli {
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+fn runtime() -> anyhow::Result<Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the async runtime")
+}
+
+/// Joins the agent, which knows nothing of xDS, with the client that brings its snapshots.
+async fn run_node(args: node::Args) -> anyhow::Result<()> {
+    let Some(node) = args.node.filter(|_| !args.cleanup) else {
+        return Ok(node::clean_up().await?);
+    };
+    let shutdown = shutdown::on_signal().context("cannot listen for SIGTERM and SIGINT")?;
+    let id = format!("node~{}", node.node_name);
+    let follower = xds::follow(node.distributor.clone(), id, shutdown.clone());
+    Ok(node.run(follower.snapshots, shutdown).await?)
 }
 
 impl LogFormat {

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
 
+use axum::http::Uri;
 use ipnet::IpNet;
 
 use super::ruleset::Settings;
@@ -29,7 +30,7 @@ pub struct Node {
 
     /// The distributor's xDS address, such as http://10.0.0.1:18000
     #[arg(long, value_name = "URL")]
-    pub distributor: String,
+    pub distributor: Uri,
 
     /// A range that pods of this node get their addresses from; may be repeated, for both families
     #[arg(long = "pod-cidr", value_name = "CIDR", required = true)]
