@@ -16,7 +16,8 @@
 //! 4. egress of the source, then ingress of the destination: address → table → peer → port class.
 //!    Each side that allows returns here; neither skips the other. What goes to the node itself has
 //!    no ingress side. A pod address that no snapshot knows is dropped;
-//! 5. TCP of pods that the node Envoy carries is handed to it.
+//! 5. TCP of pods that the node Envoy carries is handed to it: what comes to one of them, and what
+//!    one of them sends out of the cluster.
 
 mod base;
 mod existing;

@@ -95,8 +95,8 @@ impl Agent {
 
     /// Whether its rules in the kernel are those of this revision.
     pub(super) fn enforces(&self, revision: &str) -> bool {
-        self.with(|daemon| daemon.get("/status"))
-            .is_ok_and(|status| status.contains(revision))
+        self.with(|daemon| daemon.get("/readyz"))
+            .is_ok_and(|answer| answer.contains(revision))
     }
 
     /// Does something with the process.

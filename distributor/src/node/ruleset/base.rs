@@ -163,14 +163,19 @@ fn pods() -> Object {
         Rule::always(Verdict::Jump(names::of_direction(Direction::Ingress, ""))),
     ]);
     for family in Family::ALL {
-        for end in [End::Source, End::Destination] {
+        let to_proxy = |end| {
             let proxied = Match::In(end, family, names::of_family("proxied", family));
-            rules.push(Rule::new(
-                vec![Match::Tcp, proxied],
-                Vec::new(),
-                goto("proxy"),
-            ));
-        }
+            Rule::new(vec![Match::Tcp, proxied], Vec::new(), goto("proxy"))
+        };
+        // What goes to another pod is its own node's to hand over: were the source's node to
+        // answer, the client would be connected before the other side is judged.
+        let cluster = names::of_family("cluster_ranges", family);
+        let to_cluster = Match::In(End::Destination, family, cluster);
+        rules.extend([
+            to_proxy(End::Destination),
+            Rule::new(vec![to_cluster], Vec::new(), Verdict::Accept),
+            to_proxy(End::Source),
+        ]);
     }
     chain(rules)
 }
