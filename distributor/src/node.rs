@@ -21,6 +21,7 @@ mod metrics;
 pub mod netlink;
 pub mod nflog;
 mod program;
+mod revocations;
 mod routing;
 pub mod ruleset;
 mod seen;
@@ -29,6 +30,7 @@ mod watch;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use prometheus_client::registry::Registry;
 use sidewall_policy::record::Record;
@@ -132,6 +134,9 @@ pub async fn clean_up() -> Result<(), Error> {
     }
 }
 
+/// How long until the kernel's log is asked for again.
+const DROPS_PAUSE: Duration = Duration::from_secs(5);
+
 /// Records what the kernel drops. Without it drops are silent, and nothing else is different.
 async fn tell_drops(
     settings: ruleset::Settings,
@@ -141,17 +146,21 @@ async fn tell_drops(
 ) {
     let report = |record: &Record| warn!("{}", record.line());
     let tell = async {
-        match nflog::Listener::bind(settings.nflog_group).await {
-            Ok(listener) => {
-                listener
-                    .run(&settings.pod_cidrs, &snapshots, &metrics, report)
-                    .await
-            }
-            Err(error) => error,
+        loop {
+            let error = match nflog::Listener::bind(settings.nflog_group).await {
+                Ok(listener) => {
+                    let pod_cidrs = &settings.pod_cidrs;
+                    listener.run(pod_cidrs, &snapshots, &metrics, report).await
+                }
+                Err(error) => error,
+            };
+            error!("{error}");
+            // An earlier agent may still be on its way out.
+            tokio::time::sleep(DROPS_PAUSE).await;
         }
     };
     tokio::select! {
         () = shutdown.cancelled() => {}
-        error = tell => error!("{error}"),
+        () = tell => {}
     }
 }

@@ -6,14 +6,15 @@ mod kernel;
 use std::io::{self, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use kernel::{
-    A, B, C, NODE, NODE_ADDRESSES, at, ip, nft, ping, pod_cidrs, revoke, scene, send_udp, topology,
-    udp,
+    A, B, C, NODE, NODE_ADDRESSES, at, ip, nft, ping, pod_cidrs, revoke, revoke_some, scene,
+    send_udp, topology, udp,
 };
 use serde_json::{Value, json};
+use sidewall_distributor::node::conntrack::Scope;
 use sidewall_distributor::node::ruleset::{self, Plan, Settings};
 use sidewall_host_tests::harness;
 use sidewall_host_tests::net::{self, Netns, Service, ServicePort, Topology};
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
         ("closed_connections_go_without_a_record", closed),
         ("more_than_one_batch", many),
         ("nothing_to_do", nothing),
+        ("what_a_proxy_carries_is_left_to_it_first", proxied),
         (
             "what_was_ended_stays_ended_though_the_server_goes_on",
             no_revival,
@@ -339,9 +341,9 @@ fn closed() -> Result<()> {
     let mut held = Held::open(lab.pod("default/a")?, at(B[0], OPEN), PATIENCE)?;
     held.exchange(PATIENCE).map_err(anyhow::Error::msg)?;
     drop(held);
-    let deadline = std::time::Instant::now() + PATIENCE;
+    let deadline = Instant::now() + PATIENCE;
     while count(node, &["tcp", "TIME_WAIT"])? == 0 {
-        ensure!(deadline > std::time::Instant::now(), "{:?}", table(node)?);
+        ensure!(deadline > Instant::now(), "{:?}", table(node)?);
         std::thread::sleep(Duration::from_millis(20));
     }
     let closed = scene()
@@ -379,6 +381,68 @@ fn nothing() -> Result<()> {
     let records = revoke(lab.node(NODE)?, &open)?;
     ensure!(records.is_empty(), "all is allowed: {records:?}");
     assert_eq!(count(lab.node(NODE)?, &["udp"])?, 1);
+    Ok(())
+}
+
+/// A sidecar's connections, and those that the node's Envoy took over, which are marked.
+fn proxied() -> Result<()> {
+    let lab = lab()?;
+    let node = lab.node(NODE)?;
+    nft(
+        node,
+        "table inet marks {
+           chain pre {
+             type filter hook prerouting priority dstnat + 6; policy accept;
+             ip saddr 10.244.1.11 ct mark set 0x10000
+             ip6 saddr fd00:244:1::11 ct mark set 0x10000
+           }
+         }",
+    )?;
+    let _b = Server::start(lab.pod("default/b")?, "b", Protocol::Tcp, OPEN)?;
+    let _c = Server::start(lab.pod("default/c")?, "c", Protocol::Tcp, OPEN)?;
+    let shut = scene()
+        .tcp_path("default/b", TcpPath::Sidecar)
+        .policy("default/a", "a", None, Some(Vec::new()))
+        .policy("default/b", "b", Some(Vec::new()), None)
+        .snapshot(&["default/a", "default/b"]);
+    for family in [0, 1] {
+        let hold = |from: &str, to: &str| {
+            Held::open(lab.pod(from)?, at(to, OPEN), PATIENCE).map_err(anyhow::Error::from)
+        };
+        let mut held = [hold("default/c", B[family])?, hold("default/a", C[family])?];
+        send_udp(lab.pod("default/c")?, 5000, at(B[family], 53))?;
+
+        let records = revoke_some(node, &shut, Scope::Kernel)?;
+        assert_eq!(field(&records, "protocol"), ["UDP"], "{records:?}");
+        for held in &mut held {
+            held.exchange(PATIENCE).map_err(anyhow::Error::msg)?;
+        }
+        // A third one that its proxy is closing.
+        let closing = lab
+            .pod("default/c")?
+            .run(|| TcpStream::connect(at(B[family], OPEN)))??;
+        closing.shutdown(std::net::Shutdown::Write)?;
+        let known = |state| count(node, &["tcp", state]);
+        let deadline = Instant::now() + PATIENCE;
+        while known("TIME_WAIT")? + known("CLOSE_WAIT")? + known("LAST_ACK")? == 0 {
+            ensure!(deadline > Instant::now(), "{:?}", table(node)?);
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let records = revoke_some(node, &shut, Scope::Everything)?;
+        assert_eq!(field(&records, "protocol"), ["TCP", "TCP"], "{records:?}");
+        for held in &mut held {
+            ensure!(
+                held.exchange(SILENCE).is_err(),
+                "a denied connection answered"
+            );
+        }
+        assert_eq!(known("ESTABLISHED")?, 0);
+        ensure!(
+            known("TIME_WAIT")? + known("CLOSE_WAIT")? + known("LAST_ACK")? > 0,
+            "a closing connection was taken from its proxy: {:?}",
+            table(node)?
+        );
+    }
     Ok(())
 }
 

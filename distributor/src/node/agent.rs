@@ -21,18 +21,11 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
-use super::conntrack;
+use super::conntrack::{self, Scope};
 use super::kernel::{Kernel, KernelError};
 use super::metrics::Metrics;
+use super::revocations::Revocations;
 use super::ruleset::{Plan, Settings, replace, transition};
-
-/// How long after a change connections are judged again. At once; and again, for a connection whose
-/// answers were on their way can come back reversed, its answerer taken for the one who opened it.
-const REVOCATIONS: [Duration; 3] = [
-    Duration::ZERO,
-    Duration::from_millis(50),
-    Duration::from_millis(300),
-];
 
 /// The pause after a failure, doubled with each one that follows.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -79,8 +72,8 @@ struct Memory {
     plan: Option<Plan>,
     /// When to try again after a failure, and how long the pause was.
     retry: Option<(Instant, Duration)>,
-    /// When connections are to be judged again; the soonest last.
-    revocations: Vec<Instant>,
+    /// When connections are to be judged again.
+    revocations: Revocations,
 }
 
 impl<K: Kernel> Agent<K> {
@@ -90,7 +83,7 @@ impl<K: Kernel> Agent<K> {
         self.update(&mut memory).await;
         loop {
             let retry = memory.retry.map(|(at, _)| at);
-            let revocation = memory.revocations.last().copied();
+            let revocation = memory.revocations.next();
             tokio::select! {
                 () = shutdown.cancelled() => return,
                 changed = self.snapshots.changed() => match changed {
@@ -101,8 +94,9 @@ impl<K: Kernel> Agent<K> {
                 Ok(()) = self.doubts.changed() => self.examine(&mut memory).await,
                 () = at(retry) => self.update(&mut memory).await,
                 () = at(revocation) => {
-                    memory.revocations.pop();
-                    self.revoke().await;
+                    if let Some(scope) = memory.revocations.take() {
+                        self.revoke(scope).await;
+                    }
                 }
             }
         }
@@ -124,8 +118,7 @@ impl<K: Kernel> Agent<K> {
                 self.metrics.generation.inc();
                 self.tell(snapshot.as_deref());
                 debug!(steps, ?took, "applied");
-                let now = Instant::now();
-                memory.revocations = REVOCATIONS.iter().rev().map(|after| now + *after).collect();
+                memory.revocations.plan(Instant::now());
             }
             Err(error) => self.fail(memory, &error),
         }
@@ -210,18 +203,17 @@ impl<K: Kernel> Agent<K> {
     }
 
     /// Ends connections that the newest snapshot denies.
-    async fn revoke(&self) {
+    async fn revoke(&self, scope: Scope) {
         let Some(snapshot) = self.snapshots.borrow().clone() else {
             return;
         };
-        match conntrack::revoke(&snapshot, &self.settings.pod_cidrs).await {
-            Ok(cut) => {
-                self.metrics.cut.inc_by(cut.len() as u64);
-                for record in cut {
-                    warn!("{}", record.line());
-                }
-            }
-            Err(error) => error!("{error}"),
+        let revoked = conntrack::revoke(&snapshot, &self.settings.pod_cidrs, scope).await;
+        self.metrics.cut.inc_by(revoked.cut.len() as u64);
+        for record in revoked.cut {
+            warn!("{}", record.line());
+        }
+        if let Some(error) = revoked.error {
+            error!("{error}");
         }
     }
 }

@@ -15,6 +15,10 @@
 //! - connection tracking zones but the default one. The leg from the node's Envoy to a server lives
 //!   in a zone of its own and ends with the client's leg, which is in the default zone.
 //!
+//! A connection that a proxy carries too, the node's Envoy or a pod's sidecar, is closed best by the
+//! proxy, which tells both ends. Such connections are given time by [`Scope`], and left alone once
+//! they are closing.
+//!
 //! Connections that a helper expected (the data connection of FTP) are judged like any other.
 
 mod entry;
@@ -24,10 +28,12 @@ use std::io;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use sidewall_policy::model::{Protocol, TcpPath};
 use sidewall_policy::record::Record;
 use sidewall_policy::snapshot::Snapshot;
 
 use super::netlink::{CONNTRACK, NLM_F_DUMP, Reply, Request, Socket, Subject, messages};
+use super::ruleset::DELIVER;
 use super::seen::{Fate, Seen, within};
 use entry::Entry;
 
@@ -43,63 +49,89 @@ const BATCH: usize = 64;
 /// The sequence number of the listing; deletions have their place in a batch.
 const LISTING: u32 = u32::MAX;
 
+/// Which connections are ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Those that only the kernel carries.
+    Kernel,
+    /// Those, too, that a proxy carries and should have closed by now.
+    Everything,
+}
+
+/// What became of connections that are denied.
+#[derive(Debug, Default)]
+pub struct Revoked {
+    /// Those that were ended.
+    pub cut: Vec<Record>,
+    /// Why others may still be there.
+    pub error: Option<Error>,
+}
+
 /// Why connections that are denied may still be there.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The node's own addresses are unknown, so its own connections cannot be told from pods'.
-    #[error("cannot read the addresses of this node to leave its own connections alone")]
+    #[error(
+        "cannot read the addresses of this node, whose own connections are to be left alone: {0}"
+    )]
     Addresses(#[source] io::Error),
     /// The connection table cannot be reached.
     #[error(
-        "cannot {step} the kernel's connections; live connections outlive the policies that deny \
-         them. This needs CAP_NET_ADMIN in the node's network namespace and the kernel's \
+        "cannot {step} the kernel's connections, so they may outlive the policies that deny them: \
+         {source}. This needs CAP_NET_ADMIN in the node's network namespace and the kernel's \
          nf_conntrack_netlink"
     )]
     Netlink {
         /// What was attempted.
         step: &'static str,
         /// What the system said.
-        #[source]
         source: io::Error,
     },
     /// The kernel refused to end some of them.
     #[error(
-        "{kept} of {} denied connections could not be ended; the first says: {source}. They go on \
-         until they close",
-        kept + cut.len()
+        "{kept} denied connections could not be ended and go on until they close; the first says: \
+         {source}"
     )]
     Kept {
-        /// How many are alive still.
+        /// How many.
         kept: usize,
         /// What was said of the first.
         source: io::Error,
-        /// Those that were ended.
-        cut: Vec<Record>,
     },
 }
 
 /// Deletes every connection of this node's pods that `snapshot` denies now, and those of addresses
-/// in `pod_cidrs`, this node's pod ranges, that it does not know. Returns what was cut, as records;
-/// connections that were closed already, and only remembered, are deleted without one.
-///
-/// # Errors
-/// [`Error::Kept`] has the records of what was cut all the same.
+/// in `pod_cidrs`, this node's pod ranges, that it does not know, as far as `scope` goes.
+/// Connections that were closed already, and only remembered, are deleted without a record.
 ///
 /// # Panics
 /// Outside of a tokio runtime.
-pub async fn revoke(snapshot: &Snapshot, pod_cidrs: &[IpNet]) -> Result<Vec<Record>, Error> {
+pub async fn revoke(snapshot: &Snapshot, pod_cidrs: &[IpNet], scope: Scope) -> Revoked {
+    let mut revoked = Revoked::default();
+    if let Err(error) = revoke_into(&mut revoked.cut, snapshot, pod_cidrs, scope).await {
+        revoked.error = Some(error);
+    }
+    revoked
+}
+
+async fn revoke_into(
+    cut: &mut Vec<Record>,
+    snapshot: &Snapshot,
+    pod_cidrs: &[IpNet],
+    scope: Scope,
+) -> Result<(), Error> {
     let judge = Judge {
         snapshot,
         pod_cidrs,
+        scope,
         own: own_addresses().map_err(Error::Addresses)?,
+        sidecars: with_sidecar(snapshot),
     };
     let mut socket = Socket::open(QUEUE).map_err(step("open a socket to"))?;
     let denied = list_denied(&mut socket, &judge)
         .await
         .map_err(step("list"))?;
-    let mut cut = Vec::new();
-    let mut kept = 0;
-    let mut first = None;
+    let mut refusals = Vec::new();
     for batch in denied.chunks(BATCH) {
         let outcomes = delete(&mut socket, batch).await.map_err(step("delete"))?;
         for (entry, outcome) in batch.iter().zip(outcomes) {
@@ -108,16 +140,14 @@ pub async fn revoke(snapshot: &Snapshot, pod_cidrs: &[IpNet]) -> Result<Vec<Reco
                 Ok(()) => {}
                 // It ended by itself.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => {
-                    kept += 1;
-                    first.get_or_insert(error);
-                }
+                Err(error) => refusals.push(error),
             }
         }
     }
-    match first {
-        None => Ok(cut),
-        Some(source) => Err(Error::Kept { kept, source, cut }),
+    let kept = refusals.len();
+    match refusals.into_iter().next() {
+        None => Ok(()),
+        Some(source) => Err(Error::Kept { kept, source }),
     }
 }
 
@@ -137,11 +167,22 @@ fn own_addresses() -> io::Result<HashSet<IpAddr>> {
         .collect())
 }
 
+/// The addresses of pods whose TCP a sidecar carries.
+fn with_sidecar(snapshot: &Snapshot) -> HashSet<IpAddr> {
+    snapshot
+        .pods()
+        .filter(|pod| pod.tcp_path == TcpPath::Sidecar)
+        .flat_map(|pod| pod.addresses)
+        .collect()
+}
+
 /// What decides about one entry.
 struct Judge<'a> {
     snapshot: &'a Snapshot,
     pod_cidrs: &'a [IpNet],
+    scope: Scope,
     own: HashSet<IpAddr>,
+    sidecars: HashSet<IpAddr>,
 }
 
 impl Judge<'_> {
@@ -155,12 +196,22 @@ impl Judge<'_> {
         if entry.zone != 0 || self.own.contains(&source) || self.own.contains(&destination) {
             return false;
         }
+        if self.is_proxied(entry) && (self.scope == Scope::Kernel || entry.is_closing()) {
+            return false;
+        }
         match self.fate(&entry.seen) {
             Fate::Allowed(_) => false,
             Fate::Unknown => true,
             // Neither end is a pod: that is ours to judge only where pods' addresses are.
             Fate::Denied(decision) => decision.whole.is_none() || in_range(),
         }
+    }
+
+    fn is_proxied(&self, entry: &Entry<'_>) -> bool {
+        entry.seen.protocol == Protocol::Tcp.number()
+            && (entry.mark & DELIVER != 0
+                || self.sidecars.contains(&entry.seen.source)
+                || self.sidecars.contains(&entry.seen.destination))
     }
 
     fn fate(&self, seen: &Seen) -> Fate {
@@ -204,7 +255,7 @@ async fn list_denied(socket: &mut Socket, judge: &Judge<'_>) -> io::Result<Vec<D
                     let entry = entry.filter(|entry| judge.denies(entry));
                     denied.extend(entry.map(|entry| Denied {
                         seen: entry.seen,
-                        is_closed: entry.is_closed,
+                        is_closed: entry.is_closed(),
                         deletion: entry.deletion(),
                     }));
                 }

@@ -38,20 +38,19 @@ const QUEUE: usize = 4 << 20;
 pub enum Error {
     /// The socket could not be made or stopped working.
     #[error(
-        "cannot {step} the kernel's packet log; drops go on unrecorded. This needs CAP_NET_ADMIN \
-         in the node's network namespace and the kernel's nfnetlink_log"
+        "cannot {step} the kernel's packet log, so drops are not recorded: {source}. This needs \
+         CAP_NET_ADMIN in the node's network namespace and the kernel's nfnetlink_log"
     )]
     Netlink {
         /// What was attempted.
         step: &'static str,
         /// What the system said.
-        #[source]
         source: io::Error,
     },
     /// The kernel gives a log group to one reader only.
     #[error(
-        "log group {group} is taken by another program; drops go on unrecorded. Choose another one \
-         by --nflog-group"
+        "log group {group} is taken by another program, so drops are not recorded; choose another \
+         one by --nflog-group"
     )]
     Taken {
         /// The group.

@@ -15,11 +15,12 @@ use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrStorage, sendto, socket,
 };
 use serde_json::Value;
-use sidewall_distributor::node;
+use sidewall_distributor::node::conntrack::{self, Scope};
 use sidewall_host_tests::net::{Netns, Node, Plan, Pod, Topology};
 use sidewall_host_tests::wasm_host::scene::Scene;
 use sidewall_policy::model::{PortMatch, PortRange, Ports, Protocol};
 use sidewall_policy::record;
+use sidewall_policy::snapshot::Snapshot;
 
 /// The two families of each pod.
 pub const A: [&str; 2] = ["10.244.1.11", "fd00:244:1::11"];
@@ -173,10 +174,17 @@ pub fn chain(error: impl Into<anyhow::Error>) -> String {
     format!("{:#}", error.into())
 }
 
-/// What ends connections, in the namespace of a node.
+/// Ends connections, in the namespace of a node.
 pub fn revoke(node: &Netns, snapshot: &[u8]) -> Result<Vec<Value>> {
-    let snapshot = sidewall_policy::snapshot::Snapshot::check(snapshot.to_vec())?;
+    revoke_some(node, snapshot, Scope::Everything)
+}
+
+pub fn revoke_some(node: &Netns, snapshot: &[u8], scope: Scope) -> Result<Vec<Value>> {
+    let snapshot = Snapshot::check(snapshot.to_vec())?;
     let cidrs = pod_cidrs();
-    let records = within(node, node::conntrack::revoke(&snapshot, &cidrs))??;
-    records.iter().map(fields).collect()
+    let revoked = within(node, conntrack::revoke(&snapshot, &cidrs, scope))?;
+    match revoked.error {
+        Some(error) => Err(error.into()),
+        None => revoked.cut.iter().map(fields).collect(),
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::node::netlink::{CONNTRACK, NLM_F_ACK, Request, Subject, attribute, be16};
+use crate::node::netlink::{CONNTRACK, NLM_F_ACK, Request, Subject, attribute, be16, be32};
 use crate::node::seen::{Seen, has_ports};
 
 /// `IPCTNL_MSG_CT_DELETE` of linux/netfilter/nfnetlink_conntrack.h, as are the numbers below.
@@ -11,6 +11,7 @@ const DELETE: u8 = 2;
 const CTA_TUPLE_ORIG: u16 = 1;
 const CTA_TUPLE_REPLY: u16 = 2;
 const CTA_PROTOINFO: u16 = 4;
+const CTA_MARK: u16 = 8;
 const CTA_ID: u16 = 12;
 const CTA_ZONE: u16 = 18;
 
@@ -27,8 +28,11 @@ const CTA_PROTO_SRC_PORT: u16 = 2;
 const CTA_PROTOINFO_TCP: u16 = 1;
 const CTA_PROTOINFO_TCP_STATE: u16 = 1;
 
-/// `TCP_CONNTRACK_TIME_WAIT` and `TCP_CONNTRACK_CLOSE` of linux/netfilter/nf_conntrack_tcp.h.
-const CLOSED_TCP_STATES: [u8; 2] = [7, 8];
+/// `TCP_CONNTRACK_ESTABLISHED` of linux/netfilter/nf_conntrack_tcp.h: what is above is closing.
+const TCP_ESTABLISHED: u8 = 3;
+
+/// `TCP_CONNTRACK_TIME_WAIT` and `TCP_CONNTRACK_CLOSE`.
+const TCP_CLOSED: [u8; 2] = [7, 8];
 
 /// A connection, and what the kernel needs to find it again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,8 +41,9 @@ pub(super) struct Entry<'a> {
     pub seen: Seen,
     /// The zone it lives in; 0 is the default one.
     pub zone: u16,
-    /// A TCP connection that has ended and is only remembered.
-    pub is_closed: bool,
+    /// The mark of the connection.
+    pub mark: u32,
+    tcp_state: Option<u8>,
     family: u8,
     /// The original tuple, byte for byte.
     tuple: &'a [u8],
@@ -61,12 +66,25 @@ impl<'a> Entry<'a> {
                 ports: opener.port.zip(answerer.port),
             },
             zone: zone.and_then(be16).unwrap_or_default(),
-            is_closed: tcp_state(attributes)
-                .is_some_and(|state| CLOSED_TCP_STATES.contains(&state)),
+            mark: attribute(attributes, CTA_MARK)
+                .and_then(be32)
+                .unwrap_or_default(),
+            tcp_state: tcp_state(attributes),
             family,
             tuple,
             id: attribute(attributes, CTA_ID),
         })
+    }
+
+    /// Whether it is a TCP connection that one end, at least, has begun to close.
+    pub(super) fn is_closing(&self) -> bool {
+        self.tcp_state.is_some_and(|state| state > TCP_ESTABLISHED)
+    }
+
+    /// Whether it is a TCP connection that has ended and is only remembered.
+    pub(super) fn is_closed(&self) -> bool {
+        self.tcp_state
+            .is_some_and(|state| TCP_CLOSED.contains(&state))
     }
 
     /// The request to delete it, and no other with the same tuple.
