@@ -1,15 +1,39 @@
 //! The table as text, as data, and from one to the next.
 
 mod golden;
+mod kernel;
+mod listing;
+mod order;
+mod packet;
+mod sequences;
+mod verdicts;
+#[path = "../../../../policy/tests/support/cluster.rs"]
+mod worlds;
+
+use sidewall_policy::compile::{Options, compile_snapshot};
+use sidewall_policy::model::{Cluster, NamespacedName};
+use sidewall_policy::snapshot::Snapshot;
 
 use super::Settings;
 
 fn settings() -> Settings {
+    with_ranges(["10.244.1.0/24", "fd00:244:1::/64"])
+}
+
+fn with_ranges(pods: [&str; 2]) -> Settings {
     let ranges = |texts: [&str; 2]| texts.map(|text| text.parse().unwrap()).to_vec();
     Settings {
-        pod_cidrs: ranges(["10.244.1.0/24", "fd00:244:1::/64"]),
-        cluster_cidrs: ranges(["10.244.0.0/16", "fd00:244::/32"]),
+        pod_cidrs: ranges(pods),
+        cluster_cidrs: ranges(["10.0.0.0/8", "fd00::/16"]),
         proxy_port: 15100,
         nflog_group: 4747,
     }
+}
+
+/// The snapshot of node `n1`.
+fn snapshot(cluster: &Cluster, options: &Options) -> Snapshot {
+    let local = cluster.pods.values();
+    let local = local.filter(|pod| pod.node.as_deref() == Some("n1"));
+    let ids: Vec<NamespacedName> = local.map(|pod| pod.id.clone()).collect();
+    Snapshot::check(compile_snapshot(cluster, &ids, options)).unwrap()
 }

@@ -1,0 +1,120 @@
+//! The table decides as the engine does, on random clusters.
+
+use std::net::IpAddr;
+
+use proptest::prelude::*;
+use proptest::sample::{Index, select};
+use sidewall_policy::compile::Options;
+use sidewall_policy::model::{Cluster, TcpPath};
+use sidewall_policy::snapshot::Snapshot;
+
+use super::packet::{Fate, Packet, walk};
+use super::{snapshot, with_ranges, worlds};
+use crate::node::ruleset::{DELIVER, Plan, Settings};
+use crate::node::seen::{self, Seen, within};
+
+/// Some pods have addresses outside of it, and some addresses in it belong to no pod.
+pub(super) fn ranges() -> Settings {
+    with_ranges(["10.0.0.0/29", "fd00::/126"])
+}
+
+/// Everybody but nodes.
+pub(super) fn ends() -> Vec<IpAddr> {
+    let mut ends = worlds::pod_addresses();
+    ends.extend(worlds::external_addresses());
+    ends
+}
+
+/// A packet with any ends and ports.
+pub(super) fn packet() -> impl Strategy<Value = Packet> {
+    let protocol = select(&[6_u8, 6, 17, 132, 1, 58, 47][..]);
+    let port = select(&[0_u16, 1, 2, 52, 53, 54, 79, 80, 81, 8080, 65535][..]);
+    let ends = (select(ends()), any::<Index>(), prop::bool::weighted(0.1));
+    (ends, protocol, port).prop_map(|((source, destination, to_node), protocol, port)| {
+        let mut destinations = if to_node {
+            worlds::node_addresses("n1")
+        } else {
+            ends_of_same_family(source)
+        };
+        destinations.retain(|each| each.is_ipv4() == source.is_ipv4());
+        let port = if seen::has_ports(protocol) { port } else { 0 };
+        let destination = *destination.get(&destinations);
+        Packet {
+            to_node,
+            ..Packet::first(source, destination, protocol, port)
+        }
+    })
+}
+
+fn ends_of_same_family(source: IpAddr) -> Vec<IpAddr> {
+    let mut ends = ends();
+    ends.retain(|each| each.is_ipv4() == source.is_ipv4());
+    ends
+}
+
+/// What the engine says; `None` about packets that no pod of the node has to do with.
+fn expected(settings: &Settings, snapshot: &Snapshot, packet: &Packet) -> Option<Fate> {
+    let seen = Seen {
+        source: packet.source,
+        destination: packet.destination,
+        protocol: packet.protocol,
+        ports: seen::has_ports(packet.protocol).then_some((40_000, packet.port)),
+    };
+    let pod = |address| snapshot.pods().find(|pod| pod.addresses.contains(&address));
+    let (source, destination) = (pod(packet.source), pod(packet.destination));
+    let concerns = |address| within(&settings.pod_cidrs, address);
+    if source.is_none()
+        && destination.is_none()
+        && !concerns(packet.source)
+        && !concerns(packet.destination)
+    {
+        return None;
+    }
+    if !matches!(
+        seen.judge(snapshot, &settings.pod_cidrs),
+        seen::Fate::Allowed(_)
+    ) {
+        return Some(Fate::Dropped);
+    }
+    let is_self = source.as_ref().map(|pod| pod.name) == destination.as_ref().map(|pod| pod.name);
+    let is_carried = [&source, &destination]
+        .into_iter()
+        .flatten()
+        .any(|pod| pod.tcp_path == TcpPath::NodeProxy);
+    let is_proxied = packet.protocol == 6 && is_carried && !is_self && !packet.to_node;
+    Some(if is_proxied {
+        Fate::Delivered(DELIVER)
+    } else {
+        Fate::Passed
+    })
+}
+
+/// Services are chosen before the table is asked.
+fn without_services(mut cluster: Cluster) -> Cluster {
+    cluster.services.clear();
+    cluster
+}
+
+proptest! {
+    #[test]
+    fn the_table_decides_as_the_engine_does(
+        cluster in worlds::cluster().prop_map(without_services),
+        enforce_own_node_egress: bool,
+        packets in prop::collection::vec(packet(), 60),
+    ) {
+        let options = Options { node_plane: true, enforce_own_node_egress };
+        let snapshot = snapshot(&cluster, &options);
+        let settings = ranges();
+        let plan = Plan::new(&settings, Some(&snapshot));
+        let node = cluster.nodes.get("n1").map(|node| node.addresses.clone()).unwrap_or_default();
+        for packet in packets {
+            // The engine exempts only those addresses of the node that it was told.
+            if packet.to_node && !node.contains(&packet.destination) {
+                continue;
+            }
+            let told = walk(&plan.objects, "prerouting", &packet, &mut Vec::new());
+            let wanted = expected(&settings, &snapshot, &packet).unwrap_or(Fate::Passed);
+            prop_assert_eq!(told, wanted, "{:?}", packet);
+        }
+    }
+}
