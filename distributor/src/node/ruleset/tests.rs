@@ -10,6 +10,7 @@ mod verdicts;
 #[path = "../../../../policy/tests/support/cluster.rs"]
 mod worlds;
 
+use ipnet::IpNet;
 use sidewall_policy::compile::{Options, compile_snapshot};
 use sidewall_policy::model::{Cluster, NamespacedName};
 use sidewall_policy::snapshot::Snapshot;
@@ -17,11 +18,13 @@ use sidewall_policy::snapshot::Snapshot;
 use super::Settings;
 
 fn settings() -> Settings {
-    with_ranges(["10.244.1.0/24", "fd00:244:1::/64"])
+    Settings {
+        cluster_cidrs: ranges(["10.244.0.0/16", "fd00:244::/32"]),
+        ..with_ranges(["10.244.1.0/24", "fd00:244:1::/64"])
+    }
 }
 
 fn with_ranges(pods: [&str; 2]) -> Settings {
-    let ranges = |texts: [&str; 2]| texts.map(|text| text.parse().unwrap()).to_vec();
     Settings {
         pod_cidrs: ranges(pods),
         cluster_cidrs: ranges(["10.0.0.0/8", "fd00::/16"]),
@@ -36,4 +39,8 @@ fn snapshot(cluster: &Cluster, options: &Options) -> Snapshot {
     let local = local.filter(|pod| pod.node.as_deref() == Some("n1"));
     let ids: Vec<NamespacedName> = local.map(|pod| pod.id.clone()).collect();
     Snapshot::check(compile_snapshot(cluster, &ids, options)).unwrap()
+}
+
+fn ranges(texts: [&str; 2]) -> Vec<IpNet> {
+    texts.map(|text| text.parse().unwrap()).to_vec()
 }

@@ -194,6 +194,9 @@ fn only_tcp_of_pods_that_the_proxy_carries_is_handed_to_it() {
         ("10.244.1.12", "8.8.8.8", TCP, true),
         ("8.8.8.8", "10.244.1.12", TCP, true),
         ("10.244.1.13", "10.244.1.12", TCP, true),
+        ("10.244.1.12", "10.244.1.13", TCP, false),
+        // The other pod's node hands it over, if anybody.
+        ("10.244.1.12", "10.244.2.5", TCP, false),
         ("10.244.1.12", "8.8.8.8", UDP, false),
         ("10.244.1.13", "8.8.8.8", TCP, false),
     ] {

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use sidewall_policy::compile::Options;
 use sidewall_policy::model::{Cluster, TcpPath};
-use sidewall_policy::snapshot::Snapshot;
+use sidewall_policy::snapshot::{PodRules, Snapshot};
 
 use super::packet::{Fate, Packet, walk};
 use super::{snapshot, with_ranges, worlds};
@@ -77,11 +77,13 @@ fn expected(settings: &Settings, snapshot: &Snapshot, packet: &Packet) -> Option
         return Some(Fate::Dropped);
     }
     let is_self = source.as_ref().map(|pod| pod.name) == destination.as_ref().map(|pod| pod.name);
-    let is_carried = [&source, &destination]
-        .into_iter()
-        .flatten()
-        .any(|pod| pod.tcp_path == TcpPath::NodeProxy);
-    let is_proxied = packet.protocol == 6 && is_carried && !is_self && !packet.to_node;
+    let is_carried =
+        |pod: Option<PodRules<'_>>| pod.is_some_and(|pod| pod.tcp_path == TcpPath::NodeProxy);
+    let leaves_cluster = !within(&settings.cluster_cidrs, packet.destination);
+    let is_proxied = packet.protocol == 6
+        && !is_self
+        && !packet.to_node
+        && (is_carried(destination) || leaves_cluster && is_carried(source));
     Some(if is_proxied {
         Fate::Delivered(DELIVER)
     } else {
