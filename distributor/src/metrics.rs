@@ -33,9 +33,9 @@ pub struct XdsMetrics {
     pub pushes: Counter,
     /// `sidewall_xds_sent_bytes_total`: what they weighed, wrapping included.
     pub bytes: Counter,
-    /// `sidewall_xds_acks_total`: snapshots that an Envoy accepted.
+    /// `sidewall_xds_acks_total`: snapshots that a client accepted.
     pub acks: Counter,
-    /// `sidewall_xds_nacks_total`: snapshots that an Envoy refused.
+    /// `sidewall_xds_nacks_total`: snapshots that a client refused, each attempt counted.
     pub nacks: Counter,
     /// `sidewall_xds_withheld_total`: snapshots that did not pass the check before sending.
     pub withheld: Counter,
@@ -71,8 +71,12 @@ impl XdsMetrics {
             Unit::Bytes,
             bytes.clone(),
         );
-        registry.register("acks", "Snapshots accepted by an Envoy", acks.clone());
-        registry.register("nacks", "Snapshots refused by an Envoy", nacks.clone());
+        registry.register("acks", "Snapshots accepted by a client", acks.clone());
+        registry.register(
+            "nacks",
+            "Snapshots refused by a client, each attempt counted",
+            nacks.clone(),
+        );
         registry.register(
             "withheld",
             "Snapshots that failed the check before sending",

@@ -146,7 +146,7 @@ pub struct Refusal {
     /// When.
     #[serde(serialize_with = "time")]
     pub at: SystemTime,
-    /// `envoy` (a NACK) or `distributor` (not sent).
+    /// `client` (a NACK) or `distributor` (not sent).
     pub by: Refuser,
     /// In the words of who refused it.
     pub reason: String,

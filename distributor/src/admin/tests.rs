@@ -133,7 +133,7 @@ async fn status_follows_a_pod_from_absent_to_disconnected() {
     connection.refused(Refused {
         revision: wanted.revision,
         at: at(3),
-        by: Refuser::Envoy,
+        by: Refuser::Client,
         reason,
     });
     assert_eq!(running.state().await, "refused");

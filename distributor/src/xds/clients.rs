@@ -43,8 +43,8 @@ pub struct Refused {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Refuser {
-    /// The Envoy, with a NACK.
-    Envoy,
+    /// The client, with a NACK.
+    Client,
     /// This distributor, before sending it.
     Distributor,
 }

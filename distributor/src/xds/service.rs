@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::SystemTime;
 
 use envoy_types::pb::envoy::service::discovery::v3::{
     DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
@@ -11,6 +11,7 @@ use envoy_types::pb::envoy::service::extension::v3::extension_config_discovery_s
 use prost::Message as _;
 use sidewall_policy::snapshot::Revision;
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -128,6 +129,7 @@ impl Service {
             connection: self.clients.connect(&recipient, peer, SystemTime::now()),
             session: Session::default(),
             sent: None,
+            retry: None,
             recipient: &recipient,
             wasm_path: &wasm_path,
             responses,
@@ -158,6 +160,14 @@ fn check_type(request: &DeltaDiscoveryRequest) -> Result<(), Status> {
     )))
 }
 
+/// Waits until then; for ever if there is no such time.
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
 /// One identified client's stream.
 struct Stream<'a> {
     service: &'a Service,
@@ -166,6 +176,8 @@ struct Stream<'a> {
     session: Session,
     /// When the outstanding snapshot was sent.
     sent: Option<Instant>,
+    /// When to offer the refused snapshot again.
+    retry: Option<Instant>,
     recipient: &'a Recipient,
     wasm_path: &'a str,
     responses: &'a Responses,
@@ -197,6 +209,10 @@ impl Stream<'_> {
                 },
                 // A publisher that has gone leaves its last word in force.
                 changed = self.snapshots.changed(), if publishing => publishing = changed.is_ok(),
+                () = until(self.retry) => {
+                    self.retry = None;
+                    self.session.retry();
+                }
             }
         }
     }
@@ -216,10 +232,15 @@ impl Stream<'_> {
                 }
                 self.connection.acked(revision, SystemTime::now());
             }
-            Answer::Refused(revision, reason) => {
-                warn!(recipient = %self.recipient, %revision, "Envoy refused the snapshot and keeps the one it has: {reason} (why is in its own log)");
+            Answer::Refused {
+                revision,
+                reason,
+                retry_after,
+            } => {
+                warn!(recipient = %self.recipient, %revision, "the client refused the snapshot, keeps the one it has and is offered it again in {retry_after:?}: {reason} (an Envoy says why in its own log)");
+                self.retry = Some(Instant::now() + retry_after);
                 metrics.nacks.inc();
-                self.refused(revision, Refuser::Envoy, reason);
+                self.refused(revision, Refuser::Client, reason);
             }
         }
     }
@@ -293,6 +314,7 @@ impl Stream<'_> {
             metrics.pushes.inc();
             metrics.bytes.inc_by(bytes as u64);
             self.sent = Some(Instant::now());
+            self.retry = None;
             self.connection.sent(revision, SystemTime::now());
         }
         // A client that has gone is noticed by the loop.

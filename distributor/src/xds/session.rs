@@ -11,10 +11,15 @@
 //! would only hold large, already outdated snapshots in memory, and answers would be harder to
 //! attribute. A client that never answers is visible (sent, not acknowledged) and gets nothing more.
 //!
+//! A refused snapshot is offered again, later and later, for what was in its way may pass: a filter
+//! that was being written, memory that was short. The session says after which time; who has a clock
+//! says when that is over, with [`Session::retry`].
+//!
 //! It never announces the removal of [`RESOURCE_NAME`]: an Envoy that hears that its filter was
 //! removed closes every new connection. "No policy" is a snapshot that allows all.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use envoy_types::pb::envoy::service::discovery::v3::DeltaDiscoveryRequest;
 use sidewall_policy::snapshot::Revision;
@@ -22,6 +27,12 @@ use sidewall_policy::snapshot::Revision;
 /// The one resource there is: the name of the filter in the carrier's chain, the same in every
 /// Envoy. Whose snapshot it is follows from who asks.
 pub const RESOURCE_NAME: &str = "sidewall";
+
+/// The time after which a snapshot is offered again that was refused once; doubled at each further
+/// refusal ...
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+/// ... up to this. An attempt costs the client a configuration, and this side a whole push.
+const LONGEST_RETRY: Duration = Duration::from_secs(60);
 
 /// What one stream has asked for, been sent and answered.
 #[derive(Debug, Default)]
@@ -34,8 +45,11 @@ pub(super) struct Session {
     owed: bool,
     /// The version that the client brought along from an earlier stream.
     brought: Option<String>,
-    /// The last revision that was sent, found there already, or withheld: not to be sent again.
+    /// The last revision that was sent, found there already, or withheld: not to be sent again
+    /// before [`Session::retry`] says so.
     settled: Option<Revision>,
+    /// What the client refused last, if it has taken nothing since.
+    refused: Option<Refusals>,
     /// Names asked for that do not exist and have not been answered yet.
     unknown: BTreeSet<String>,
     outstanding: Option<Outstanding>,
@@ -49,13 +63,26 @@ struct Outstanding {
     revision: Option<Revision>,
 }
 
+/// One revision, refused one or more times in a row.
+#[derive(Clone, Copy, Debug)]
+struct Refusals {
+    revision: Revision,
+    times: u32,
+}
+
 /// How a client took a snapshot.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Answer {
     /// It is in force, as far as its main thread can tell.
     Acked(Revision),
     /// It keeps what it had before.
-    Refused(Revision, String),
+    Refused {
+        revision: Revision,
+        /// In its own words.
+        reason: String,
+        /// When to call [`Session::retry`], unless something was sent before.
+        retry_after: Duration,
+    },
 }
 
 /// What to do now.
@@ -114,10 +141,31 @@ impl Session {
         let Outstanding { revision, .. } = self
             .outstanding
             .take_if(|outstanding| outstanding.nonce == request.response_nonce)?;
-        Some(match &request.error_detail {
-            None => Answer::Acked(revision?),
-            Some(error) => Answer::Refused(revision?, error.message.clone()),
+        let revision = revision?;
+        let Some(error) = &request.error_detail else {
+            self.refused = None;
+            return Some(Answer::Acked(revision));
+        };
+        let refusals = Refusals::another(self.refused, revision);
+        self.refused = Some(refusals);
+        Some(Answer::Refused {
+            revision,
+            reason: error.message.clone(),
+            retry_after: refusals.retry_after(),
         })
+    }
+
+    /// The time is over: plans the refused revision once more, if it is still the wanted one and not
+    /// on its way already.
+    pub(super) fn retry(&mut self) {
+        let waiting = self
+            .outstanding
+            .as_ref()
+            .is_some_and(|outstanding| outstanding.revision.is_some());
+        let refused = self.refused.map(|refusals| refusals.revision);
+        if !waiting && self.settled == refused {
+            self.settled = None;
+        }
     }
 
     /// What follows from the state, given the revision that the pod should have.
@@ -168,6 +216,25 @@ impl Session {
             snapshot: false,
             ..plan
         })
+    }
+}
+
+impl Refusals {
+    /// Those of another revision do not count: what was wrong with that one need not be with this.
+    fn another(before: Option<Self>, revision: Revision) -> Self {
+        let before = before.filter(|before| before.revision == revision);
+        Self {
+            revision,
+            times: before.map_or(1, |before| before.times.saturating_add(1)),
+        }
+    }
+
+    fn retry_after(self) -> Duration {
+        let doubled = self.times.saturating_sub(1);
+        2_u32
+            .checked_pow(doubled)
+            .and_then(|factor| FIRST_RETRY.checked_mul(factor))
+            .map_or(LONGEST_RETRY, |after| after.min(LONGEST_RETRY))
     }
 }
 

@@ -26,7 +26,7 @@ pub fn snapshot(lab: &Lab) -> Result<()> {
     let refused = status(lab, "x/a", "refused")?;
     let reason = &refused["refused"];
     ensure!(
-        reason["by"] == "envoy"
+        reason["by"] == "client"
             && reason["revision"] == refused["wanted"]["revision"]
             && reason["reason"]
                 .as_str()
@@ -45,18 +45,26 @@ pub fn snapshot(lab: &Lab) -> Result<()> {
     takes(lab, "b", "the new snapshot was refused")?;
     expect(lab, &[], &["x/a x/b -> x/c:8080"], "the others go on")?;
 
-    // Mended: the next change comes into force.
+    // It is offered again, and a client that cannot take it does not say that it has.
+    let again = another_refusal(lab, "x/a", &reason["at"])?;
+    ensure!(
+        again["refused"]["revision"] == reason["revision"]
+            && again["applied"] == refused["applied"],
+        "{again:#}"
+    );
+
+    // Mended: what was refused comes into force, and so does the next change.
     fs::remove_file(&filter)?;
     std::os::unix::fs::symlink(&whole, &filter)?;
+    let mended = status(lab, "x/a", "applied")?;
+    ensure!(
+        mended["applied"]["revision"] == reason["revision"],
+        "{mended:#}"
+    );
+    takes(lab, "c", "the filter is whole again")?;
     lab.write_manifest(FILE, NONE)?;
-    status(lab, "x/a", "applied")?;
     lab.wait_applied()?;
-    expect(
-        lab,
-        &["x/b x/c -> x/a:80"],
-        &[],
-        "the filter is whole again",
-    )
+    expect(lab, &["x/b x/c -> x/a:80"], &[], "the next change")
 }
 
 /// Where a sidecar reads its filter from.
@@ -69,17 +77,28 @@ fn filter(lab: &Lab, pod: &str) -> Result<PathBuf> {
 
 /// Waits until `/status` says so of a pod, and returns all it says of it.
 fn status(lab: &Lab, pod: &str, state: &str) -> Result<Value> {
+    until(lab, pod, |found| found["state"] == state)
+}
+
+/// Waits for the next refusal after that one.
+fn another_refusal(lab: &Lab, pod: &str, after: &Value) -> Result<Value> {
+    until(lab, pod, |found| {
+        found["state"] != "refused" || found["refused"]["at"] != *after
+    })
+}
+
+fn until(lab: &Lab, pod: &str, holds: impl Fn(&Value) -> bool) -> Result<Value> {
     let started = Instant::now();
     loop {
         let status: Value = serde_json::from_str(&lab.distributor_get("/status")?)?;
         let pods = status["pods"].as_array().context("no pods")?;
         let found = pods.iter().find(|found| found["pod"] == pod);
         match found {
-            Some(found) if found["state"] == state => return Ok(found.clone()),
+            Some(found) if holds(found) => return Ok(found.clone()),
             _ if started.elapsed() < Duration::from_secs(10) => {
                 std::thread::sleep(Duration::from_millis(10));
             }
-            found => bail!("{pod} should be {state}: {found:#?}"),
+            found => bail!("{pod} is not as it should be: {found:#?}"),
         }
     }
 }

@@ -17,7 +17,7 @@ fn refusal(revision: Revision) -> Refused {
     Refused {
         revision,
         at: at(9),
-        by: Refuser::Envoy,
+        by: Refuser::Client,
         reason: "no room".to_owned(),
     }
 }

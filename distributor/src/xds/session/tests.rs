@@ -54,6 +54,14 @@ fn push(nonce: &str) -> Next {
     })
 }
 
+fn refused(revision: Revision, seconds: u64) -> Answer {
+    Answer::Refused {
+        revision,
+        reason: "no room".to_owned(),
+        retry_after: Duration::from_secs(seconds),
+    }
+}
+
 fn missing(nonce: &str, names: &[&str]) -> Next {
     Next::Send(Plan {
         nonce: nonce.to_owned(),
@@ -101,15 +109,111 @@ fn an_answer_counts_once_and_only_with_its_nonce() {
 }
 
 #[test]
-fn a_refused_revision_is_not_repeated_but_the_next_one_is_sent() {
+fn a_refused_revision_waits_for_its_time_and_the_next_one_does_not() {
     let mut session = subscribed();
     assert_eq!(session.next(Some(A)), push("1"));
-    assert_eq!(
-        session.read(&nack("1", "no room")),
-        Some(Answer::Refused(A, "no room".to_owned()))
-    );
+    assert_eq!(session.read(&nack("1", "no room")), Some(refused(A, 1)));
     assert_eq!(session.next(Some(A)), Next::Idle);
     assert_eq!(session.next(Some(B)), push("2"));
+}
+
+#[test]
+fn a_refused_revision_is_tried_again_when_its_time_has_come() {
+    let mut session = subscribed();
+    assert_eq!(session.next(Some(A)), push("1"));
+    session.read(&nack("1", "no room"));
+    session.retry();
+    assert_eq!(session.next(Some(A)), push("2"));
+    assert_eq!(session.next(Some(A)), Next::Idle, "it waits for the answer");
+    assert_eq!(session.read(&ack("2")), Some(Answer::Acked(A)));
+    session.retry();
+    assert_eq!(session.next(Some(A)), Next::Idle, "it is in force");
+}
+
+#[test]
+fn the_time_to_a_retry_doubles_to_a_minute_until_something_is_taken() {
+    let mut session = subscribed();
+    let mut nonces = (1..).map(|nonce: u32| nonce.to_string());
+    for seconds in [1, 2, 4, 8, 16, 32, 60, 60, 60] {
+        let nonce = nonces.next().unwrap();
+        assert_eq!(session.next(Some(A)), push(&nonce));
+        let answer = session.read(&nack(&nonce, "no room"));
+        assert_eq!(answer, Some(refused(A, seconds)));
+        session.retry();
+    }
+    let nonce = nonces.next().unwrap();
+    assert_eq!(session.next(Some(A)), push(&nonce));
+    session.read(&ack(&nonce));
+    let nonce = nonces.next().unwrap();
+    assert_eq!(session.next(Some(B)), push(&nonce));
+    let answer = session.read(&nack(&nonce, "no room"));
+    assert_eq!(answer, Some(refused(B, 1)));
+}
+
+#[test]
+fn no_number_of_refusals_is_too_high() {
+    let refusals = Refusals {
+        revision: A,
+        times: u32::MAX,
+    };
+    let another = Refusals::another(Some(refusals), A);
+    assert_eq!(another.retry_after(), LONGEST_RETRY);
+}
+
+#[test]
+fn another_revision_starts_over() {
+    let mut session = subscribed();
+    assert_eq!(session.next(Some(A)), push("1"));
+    session.read(&nack("1", "no room"));
+    session.retry();
+    assert_eq!(session.next(Some(A)), push("2"));
+    assert_eq!(session.read(&nack("2", "no room")), Some(refused(A, 2)));
+    assert_eq!(session.next(Some(B)), push("3"));
+    assert_eq!(session.read(&nack("3", "no room")), Some(refused(B, 1)));
+    session.retry();
+    assert_eq!(session.next(Some(B)), push("4"));
+}
+
+#[test]
+fn what_was_refused_before_a_change_is_not_tried_again() {
+    let mut session = subscribed();
+    assert_eq!(session.next(Some(A)), push("1"));
+    session.read(&nack("1", "no room"));
+    assert_eq!(session.next(Some(B)), push("2"));
+    session.retry();
+    session.read(&ack("2"));
+    assert_eq!(session.next(Some(B)), Next::Idle);
+}
+
+#[test]
+fn a_retry_outlasts_an_answer_about_other_names() {
+    let mut session = subscribed();
+    assert_eq!(session.next(Some(A)), push("1"));
+    session.read(&nack("1", "no room"));
+    session.read(&subscribe(&["other"]));
+    assert_eq!(session.next(Some(A)), missing("2", &["other"]));
+    session.retry();
+    assert_eq!(session.next(Some(A)), Next::Idle, "one at a time");
+    session.read(&ack("2"));
+    assert_eq!(session.next(Some(A)), push("3"));
+}
+
+#[test]
+fn nobody_is_offered_again_what_was_unsubscribed_or_withheld() {
+    let mut session = subscribed();
+    assert_eq!(session.next(Some(A)), push("1"));
+    session.read(&nack("1", "no room"));
+    session.read(&unsubscribe(RESOURCE_NAME));
+    session.retry();
+    assert_eq!(session.next(Some(A)), Next::Idle);
+
+    let mut session = subscribed();
+    let Next::Send(plan) = session.next(Some(A)) else {
+        panic!("there is something to send")
+    };
+    session.withhold(plan);
+    session.retry();
+    assert_eq!(session.next(Some(A)), Next::Idle);
 }
 
 #[test]

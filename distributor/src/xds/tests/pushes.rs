@@ -1,3 +1,5 @@
+use std::time::{Duration, Instant};
+
 use envoy_types::pb::envoy::config::core::v3::{
     Node, TypedExtensionConfig, async_data_source, data_source,
 };
@@ -227,7 +229,7 @@ async fn changes_during_a_push_come_as_one() {
 }
 
 #[tokio::test]
-async fn a_nack_is_recorded_and_the_next_change_is_pushed() {
+async fn a_nack_is_recorded_and_the_next_change_is_pushed_at_once() {
     let running = Running::start().await;
     let bad = running.shelf.put(&pod("db"), "10.0.0.1");
     let mut sidecar = running.sidecar("default/db").await;
@@ -241,7 +243,7 @@ async fn a_nack_is_recorded_and_the_next_change_is_pushed() {
     let refused = stream.refused.unwrap();
     assert_eq!(
         (refused.revision, refused.by),
-        (bad.revision, Refuser::Envoy)
+        (bad.revision, Refuser::Client)
     );
     assert_eq!(
         refused.reason,
@@ -258,6 +260,35 @@ async fn a_nack_is_recorded_and_the_next_change_is_pushed() {
         .until("db", "acked", |stream| stream.acked.is_some())
         .await;
     assert_eq!(stream.refused, None);
+}
+
+#[tokio::test]
+async fn a_refused_snapshot_is_offered_again_later_and_later_until_it_is_taken() {
+    let running = Running::start().await;
+    let published = running.shelf.put(&pod("db"), "10.0.0.1");
+    let mut sidecar = running.sidecar("default/db").await;
+    let mut response = sidecar.receive().await;
+    for seconds in [1, 2] {
+        let refused = Instant::now();
+        sidecar.nack(&response, "no room").await;
+        let again = sidecar.receive().await;
+        carries(&again, &published);
+        let (after, due) = (refused.elapsed(), Duration::from_secs(seconds));
+        assert!((due..due * 2).contains(&after), "{after:?}");
+        assert_ne!(
+            plugin(&again),
+            plugin(&response),
+            "the same resource would be acknowledged untried"
+        );
+        response = again;
+    }
+    assert_eq!(running.metrics.nacks.get(), 2);
+    sidecar.ack(&response).await;
+    let stream = running
+        .until("db", "acked", |stream| stream.acked.is_some())
+        .await;
+    assert_eq!(stream.refused, None);
+    assert_eq!(running.metrics.pushes.get(), 3);
 }
 
 #[tokio::test]
