@@ -152,7 +152,7 @@ async fn the_last_snapshot_outlives_the_server_and_the_next_one_is_found_within_
     let returned = Instant::now();
     agent.is_up().await;
     let away = returned.elapsed();
-    assert!(away < Duration::from_millis(1500), "{away:?}");
+    assert!(away < Duration::from_secs(2), "{away:?}");
     let news = put(&running, "10.0.0.2");
     agent.holds(news.revision).await;
 }

@@ -273,8 +273,8 @@ async fn a_refused_snapshot_is_offered_again_later_and_later_until_it_is_taken()
         sidecar.nack(&response, "no room").await;
         let again = sidecar.receive().await;
         carries(&again, &published);
-        let (after, due) = (refused.elapsed(), Duration::from_secs(seconds));
-        assert!((due..due * 2).contains(&after), "{after:?}");
+        let after = refused.elapsed();
+        assert!(after >= Duration::from_secs(seconds), "{after:?}");
         assert_ne!(
             plugin(&again),
             plugin(&response),
