@@ -302,6 +302,7 @@ mod tests {
         let ports = vec![
             port(Some("web"), Protocol::Tcp, 80),
             port(None, Protocol::Udp, 53),
+            port(None, Protocol::Sctp, 9),
         ];
         assert_eq!(
             notes["shop/b"],
