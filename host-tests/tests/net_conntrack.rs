@@ -1,5 +1,7 @@
 //! Ending live connections through the kernel's own connection table.
 
+#[path = "net_conntrack/control_plane.rs"]
+mod control_plane;
 #[path = "net_support/kernel.rs"]
 mod kernel;
 
@@ -10,12 +12,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use kernel::{
-    A, B, C, NODE, NODE_ADDRESSES, at, ip, nft, ping, pod_cidrs, revoke, revoke_some, scene,
-    send_udp, topology, udp,
+    A, B, C, NODE, NODE_ADDRESSES, at, ip, nft, ping, revoke, revoke_some, scene, send_udp,
+    settings, topology, udp,
 };
 use serde_json::{Value, json};
 use sidewall_distributor::node::conntrack::Scope;
-use sidewall_distributor::node::ruleset::{self, Plan, Settings};
+use sidewall_distributor::node::ruleset::{self, Plan};
 use sidewall_host_tests::harness;
 use sidewall_host_tests::net::{self, Netns, Service, ServicePort, Topology};
 use sidewall_host_tests::probe::{Held, Protocol, Server};
@@ -46,6 +48,10 @@ fn main() -> ExitCode {
         ("more_than_one_batch", many),
         ("nothing_to_do", nothing),
         ("what_a_proxy_carries_is_left_to_it_first", proxied),
+        (
+            "a_sidecars_connection_to_the_distributor_stays_open",
+            control_plane::stays_open,
+        ),
         (
             "what_was_ended_stays_ended_though_the_server_goes_on",
             no_revival,
@@ -453,12 +459,7 @@ fn no_revival() -> Result<()> {
     let node = lab.node(NODE)?;
     let b = lab.pod("default/b")?;
     stream_from(b, OPEN)?;
-    let settings = Settings {
-        pod_cidrs: pod_cidrs().into(),
-        cluster_cidrs: pod_cidrs().into(),
-        proxy_port: 15_100,
-        nflog_group: 4747,
-    };
+    let settings = settings();
     let kernel_only = || {
         ["default/a", "default/b"]
             .into_iter()

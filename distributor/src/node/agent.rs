@@ -207,7 +207,7 @@ impl<K: Kernel> Agent<K> {
         let Some(snapshot) = self.snapshots.borrow().clone() else {
             return;
         };
-        let revoked = conntrack::revoke(&snapshot, &self.settings.pod_cidrs, scope).await;
+        let revoked = conntrack::revoke(&snapshot, &self.settings, scope).await;
         self.metrics.cut.inc_by(revoked.cut.len() as u64);
         for record in revoked.cut {
             warn!("{}", record.line());

@@ -40,6 +40,11 @@ pub struct Node {
     #[arg(long = "cluster-cidr", value_name = "CIDR", required = true)]
     pub cluster_cidrs: Vec<IpNet>,
 
+    /// Where sidecars find the distributor, as they dial it; may be repeated. Pods with a sidecar reach
+    /// it over TCP whatever their egress policies say
+    #[arg(long = "control-plane", value_name = "ADDR:PORT")]
+    pub control_planes: Vec<SocketAddr>,
+
     /// Where the node's Envoy takes redirected connections
     #[arg(long, value_name = "PORT", default_value = "15100")]
     pub proxy_port: NonZeroU16,
@@ -59,6 +64,7 @@ impl Node {
         Settings {
             pod_cidrs: self.pod_cidrs.clone(),
             cluster_cidrs: self.cluster_cidrs.clone(),
+            control_planes: self.control_planes.clone(),
             proxy_port: self.proxy_port.get(),
             nflog_group: self.nflog_group,
         }

@@ -11,6 +11,7 @@
 //! - connections with an end at an address of the node itself: what the node opens always passes
 //!   (`semantics G6`), and so what it sends would bring back what a pod had opened to it, even where
 //!   egress to the own node is enforced (`semantics G7`);
+//! - connections of pods' sidecars to the distributor ([`Settings::control_planes`]);
 //! - connections that neither come from nor go to a pod of this node;
 //! - connection tracking zones but the default one. The leg from the node's Envoy to a server lives
 //!   in a zone of its own and ends with the client's leg, which is in the default zone.
@@ -33,7 +34,7 @@ use sidewall_policy::record::Record;
 use sidewall_policy::snapshot::Snapshot;
 
 use super::netlink::{CONNTRACK, NLM_F_DUMP, Reply, Request, Socket, Subject, messages};
-use super::ruleset::DELIVER;
+use super::ruleset::{DELIVER, Settings};
 use super::seen::{Fate, Seen, within};
 use entry::Entry;
 
@@ -101,14 +102,14 @@ pub enum Error {
 }
 
 /// Deletes every connection of this node's pods that `snapshot` denies now, and those of addresses
-/// in `pod_cidrs`, this node's pod ranges, that it does not know, as far as `scope` goes.
+/// in this node's pod ranges that it does not know, as far as `scope` goes.
 /// Connections that were closed already, and only remembered, are deleted without a record.
 ///
 /// # Panics
 /// Outside of a tokio runtime.
-pub async fn revoke(snapshot: &Snapshot, pod_cidrs: &[IpNet], scope: Scope) -> Revoked {
+pub async fn revoke(snapshot: &Snapshot, settings: &Settings, scope: Scope) -> Revoked {
     let mut revoked = Revoked::default();
-    if let Err(error) = revoke_into(&mut revoked.cut, snapshot, pod_cidrs, scope).await {
+    if let Err(error) = revoke_into(&mut revoked.cut, snapshot, settings, scope).await {
         revoked.error = Some(error);
     }
     revoked
@@ -117,12 +118,12 @@ pub async fn revoke(snapshot: &Snapshot, pod_cidrs: &[IpNet], scope: Scope) -> R
 async fn revoke_into(
     cut: &mut Vec<Record>,
     snapshot: &Snapshot,
-    pod_cidrs: &[IpNet],
+    settings: &Settings,
     scope: Scope,
 ) -> Result<(), Error> {
     let judge = Judge {
         snapshot,
-        pod_cidrs,
+        settings,
         scope,
         own: own_addresses().map_err(Error::Addresses)?,
         sidecars: with_sidecar(snapshot),
@@ -179,7 +180,7 @@ fn with_sidecar(snapshot: &Snapshot) -> HashSet<IpAddr> {
 /// What decides about one entry.
 struct Judge<'a> {
     snapshot: &'a Snapshot,
-    pod_cidrs: &'a [IpNet],
+    settings: &'a Settings,
     scope: Scope,
     own: HashSet<IpAddr>,
     sidecars: HashSet<IpAddr>,
@@ -192,8 +193,12 @@ impl Judge<'_> {
             destination,
             ..
         } = entry.seen;
-        let in_range = || within(self.pod_cidrs, source) || within(self.pod_cidrs, destination);
+        let pod_cidrs = self.pod_cidrs();
+        let in_range = || within(pod_cidrs, source) || within(pod_cidrs, destination);
         if entry.zone != 0 || self.own.contains(&source) || self.own.contains(&destination) {
+            return false;
+        }
+        if self.asks_for_snapshots(entry) {
             return false;
         }
         if self.is_proxied(entry) && (self.scope == Scope::Kernel || entry.is_closing()) {
@@ -207,6 +212,19 @@ impl Judge<'_> {
         }
     }
 
+    /// A sidecar's connection to the distributor, which the table lets pass too.
+    fn asks_for_snapshots(&self, entry: &Entry<'_>) -> bool {
+        entry.seen.protocol == Protocol::Tcp.number()
+            && self.sidecars.contains(&entry.seen.source)
+            && entry
+                .dialled
+                .is_some_and(|address| self.settings.control_planes.contains(&address))
+    }
+
+    fn pod_cidrs(&self) -> &[IpNet] {
+        &self.settings.pod_cidrs
+    }
+
     fn is_proxied(&self, entry: &Entry<'_>) -> bool {
         entry.seen.protocol == Protocol::Tcp.number()
             && (entry.mark & DELIVER != 0
@@ -215,7 +233,7 @@ impl Judge<'_> {
     }
 
     fn fate(&self, seen: &Seen) -> Fate {
-        seen.judge(self.snapshot, self.pod_cidrs)
+        seen.judge(self.snapshot, self.pod_cidrs())
     }
 
     fn record(&self, seen: &Seen) -> Option<Record> {

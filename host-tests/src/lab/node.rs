@@ -33,6 +33,8 @@ pub(super) struct Place<'a> {
     pub(super) node: &'a str,
     /// Where the distributor's xDS port is.
     pub(super) distributor: SocketAddr,
+    /// Where sidecars find it, over either family.
+    pub(super) control_planes: [SocketAddr; 2],
     /// The ranges of its node's pods.
     pub(super) pod_cidrs: &'a [IpNet],
     /// The ranges of all pods.
@@ -45,6 +47,8 @@ pub(super) fn arguments(place: &Place<'_>) -> Vec<String> {
     arguments.push(format!("--node-name={}", place.node));
     arguments.push(format!("--distributor=http://{}", place.distributor));
     arguments.push(format!("--admin-listen={ADMIN}"));
+    let control_planes = place.control_planes.iter();
+    arguments.extend(control_planes.map(|address| format!("--control-plane={address}")));
     for (option, ranges) in [
         ("--pod-cidr", place.pod_cidrs),
         ("--cluster-cidr", place.cluster_cidrs),

@@ -16,6 +16,7 @@ use nix::sys::socket::{
 };
 use serde_json::Value;
 use sidewall_distributor::node::conntrack::{self, Scope};
+use sidewall_distributor::node::ruleset::Settings;
 use sidewall_host_tests::net::{Netns, Node, Plan, Pod, Topology};
 use sidewall_host_tests::wasm_host::scene::Scene;
 use sidewall_policy::model::{PortMatch, PortRange, Ports, Protocol};
@@ -60,6 +61,17 @@ pub fn scene() -> Scene {
 /// The pod ranges of node-1.
 pub fn pod_cidrs() -> [IpNet; 2] {
     ["10.244.1.0/24", "fd00:244:1::/64"].map(|text| text.parse().expect("a CIDR"))
+}
+
+/// What the agent of node-1 would be told.
+pub fn settings() -> Settings {
+    Settings {
+        pod_cidrs: pod_cidrs().into(),
+        cluster_cidrs: pod_cidrs().into(),
+        control_planes: Vec::new(),
+        proxy_port: 15_100,
+        nflog_group: 4747,
+    }
 }
 
 /// One UDP port.
@@ -180,9 +192,17 @@ pub fn revoke(node: &Netns, snapshot: &[u8]) -> Result<Vec<Value>> {
 }
 
 pub fn revoke_some(node: &Netns, snapshot: &[u8], scope: Scope) -> Result<Vec<Value>> {
+    revoke_by(node, snapshot, &settings(), scope)
+}
+
+pub fn revoke_by(
+    node: &Netns,
+    snapshot: &[u8],
+    settings: &Settings,
+    scope: Scope,
+) -> Result<Vec<Value>> {
     let snapshot = Snapshot::check(snapshot.to_vec())?;
-    let cidrs = pod_cidrs();
-    let revoked = within(node, conntrack::revoke(&snapshot, &cidrs, scope))?;
+    let revoked = within(node, conntrack::revoke(&snapshot, settings, scope))?;
     match revoked.error {
         Some(error) => Err(error.into()),
         None => revoked.cut.iter().map(fields).collect(),

@@ -1,6 +1,6 @@
 //! One entry of the kernel's connection table.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::node::netlink::{CONNTRACK, NLM_F_ACK, Request, Subject, attribute, be16, be32};
 use crate::node::seen::{Seen, has_ports};
@@ -20,10 +20,13 @@ const CTA_TUPLE_PROTO: u16 = 2;
 const CTA_TUPLE_ZONE: u16 = 3;
 
 const CTA_IP_V4_SRC: u16 = 1;
+const CTA_IP_V4_DST: u16 = 2;
 const CTA_IP_V6_SRC: u16 = 3;
+const CTA_IP_V6_DST: u16 = 4;
 
 const CTA_PROTO_NUM: u16 = 1;
 const CTA_PROTO_SRC_PORT: u16 = 2;
+const CTA_PROTO_DST_PORT: u16 = 3;
 
 const CTA_PROTOINFO_TCP: u16 = 1;
 const CTA_PROTOINFO_TCP_STATE: u16 = 1;
@@ -39,6 +42,8 @@ const TCP_CLOSED: [u8; 2] = [7, 8];
 pub(super) struct Entry<'a> {
     /// Who opened it and who answers: the real backend, if the destination was rewritten.
     pub seen: Seen,
+    /// What was dialled, before any DNAT; `None` without ports.
+    pub dialled: Option<SocketAddr>,
     /// The zone it lives in; 0 is the default one.
     pub zone: u16,
     /// The mark of the connection.
@@ -65,6 +70,7 @@ impl<'a> Entry<'a> {
                 protocol: opener.protocol,
                 ports: opener.port.zip(answerer.port),
             },
+            dialled: opener.dials,
             zone: zone.and_then(be16).unwrap_or_default(),
             mark: attribute(attributes, CTA_MARK)
                 .and_then(be32)
@@ -110,34 +116,35 @@ struct End {
     address: IpAddr,
     protocol: u8,
     port: Option<u16>,
+    dials: Option<SocketAddr>,
 }
 
 impl End {
     fn read(tuple: &[u8]) -> Option<Self> {
         let ip = attribute(tuple, CTA_TUPLE_IP)?;
-        let v4 = || {
-            Some(
-                <[u8; 4]>::try_from(attribute(ip, CTA_IP_V4_SRC)?)
-                    .ok()?
-                    .into(),
-            )
-        };
-        let v6 = || {
-            Some(
-                <[u8; 16]>::try_from(attribute(ip, CTA_IP_V6_SRC)?)
-                    .ok()?
-                    .into(),
-            )
-        };
         let proto = attribute(tuple, CTA_TUPLE_PROTO)?;
         let protocol = *attribute(proto, CTA_PROTO_NUM)?.first()?;
-        let port = attribute(proto, CTA_PROTO_SRC_PORT).and_then(be16);
+        let port = |kind| {
+            let port = attribute(proto, kind).and_then(be16);
+            port.filter(|_| has_ports(protocol))
+        };
+        let dialled = address(ip, CTA_IP_V4_DST, CTA_IP_V6_DST)?;
         Some(Self {
-            address: v4().or_else(v6)?,
+            address: address(ip, CTA_IP_V4_SRC, CTA_IP_V6_SRC)?,
             protocol,
-            port: port.filter(|_| has_ports(protocol)),
+            port: port(CTA_PROTO_SRC_PORT),
+            dials: port(CTA_PROTO_DST_PORT).map(|port| SocketAddr::new(dialled, port)),
         })
     }
+}
+
+/// The address that is there, of either family.
+fn address(ip: &[u8], v4: u16, v6: u16) -> Option<IpAddr> {
+    let octets4 = || <[u8; 4]>::try_from(attribute(ip, v4)?).ok();
+    let octets6 = || <[u8; 16]>::try_from(attribute(ip, v6)?).ok();
+    octets4()
+        .map(IpAddr::from)
+        .or_else(|| octets6().map(IpAddr::from))
 }
 
 fn tcp_state(attributes: &[u8]) -> Option<u8> {

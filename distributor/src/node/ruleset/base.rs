@@ -1,5 +1,7 @@
 //! The constant part of the table: what every packet meets before and behind the pods' own rules.
 
+use std::net::SocketAddr;
+
 use ipnet::IpNet;
 use sidewall_policy::model::{Direction, Protocol};
 
@@ -88,7 +90,15 @@ pub(super) fn objects(settings: &Settings) -> Vec<(Name, Object)> {
             Direction::Egress => ("egress_denied", Prefix::Egress),
             Direction::Ingress => ("ingress_denied", Prefix::Ingress),
         };
-        objects.push((names::of_direction(direction, ""), side(direction)));
+        let mut rules = side(direction);
+        if direction == Direction::Egress {
+            let control_planes = settings.control_planes.iter();
+            rules.splice(
+                0..0,
+                control_planes.map(|address| to_control_plane(*address)),
+            );
+        }
+        objects.push((names::of_direction(direction, ""), chain(rules)));
         objects.push((names::of_direction(direction, "_open"), open(direction)));
         objects.push((
             names::of_direction(direction, "_drop"),
@@ -182,7 +192,7 @@ fn pods() -> Object {
 
 /// One side: on to the pod's table. An address of this node's ranges that stands for no pod is
 /// closed.
-fn side(direction: Direction) -> Object {
+fn side(direction: Direction) -> Vec<Rule> {
     let end = End::subject(direction);
     let map = |family| names::of_family(names::of_direction(direction, "_pods"), family);
     let known = Family::ALL.map(|family| Rule::always(Verdict::Lookup(end, family, map(family))));
@@ -190,7 +200,23 @@ fn side(direction: Direction) -> Object {
         let in_range = Match::In(end, family, names::of_family("pod_ranges", family));
         Rule::new(vec![in_range], Vec::new(), goto("unknown_drop"))
     });
-    chain(known.into_iter().chain(unknown).collect())
+    known.into_iter().chain(unknown).collect()
+}
+
+/// A sidecar asks for its snapshot. By the address that it dialled: behind a Service, DNAT has
+/// chosen a replica by now.
+fn to_control_plane(address: SocketAddr) -> Rule {
+    let family = Family::of(address.ip());
+    let sidecars = names::of_family("sidecars", family);
+    Rule::new(
+        vec![
+            Match::Tcp,
+            Match::In(End::Source, family, sidecars),
+            Match::Dialled(address),
+        ],
+        Vec::new(),
+        goto(&names::of_direction(Direction::Egress, "_open")),
+    )
 }
 
 /// Allows a side.

@@ -1,6 +1,6 @@
 //! What an nftables table is made of, as data: enough of it for this ruleset, and no more.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use sidewall_policy::model::{Direction, Protocol};
@@ -212,6 +212,8 @@ pub(super) enum Match {
     ToNode,
     /// An end is in a set.
     In(End, Family, Name),
+    /// The connection was opened to this address, whatever DNAT made of it.
+    Dialled(SocketAddr),
     /// Both ends together are in a set.
     PairIn(Family, Name),
     /// Protocol and destination port are in a set.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 use sidewall_policy::model::{Direction, TcpPath};
@@ -20,6 +20,10 @@ pub struct Settings {
     pub pod_cidrs: Vec<IpNet>,
     /// The ranges of all pods of the cluster.
     pub cluster_cidrs: Vec<IpNet>,
+    /// Where pods' sidecars find the distributor, as they dial it, before any DNAT. Their egress to
+    /// there is always allowed: a sidecar that may not ask for its snapshot would never open, and
+    /// never learn that the policy has changed.
+    pub control_planes: Vec<SocketAddr>,
     /// Where the node Envoy listens.
     pub proxy_port: u16,
     /// The log group that drops are told to.
@@ -83,6 +87,7 @@ struct Pods {
     egress: Vec<Element>,
     ingress: Vec<Element>,
     proxied: Vec<Element>,
+    sidecars: Vec<Element>,
     others: Vec<Element>,
     same: Vec<Element>,
 }
@@ -109,8 +114,10 @@ impl Pods {
             self.egress.push(entry(&egress));
             self.ingress.push(entry(&ingress));
             let member = Element::member(Key::Address(address));
-            if pod.tcp_path == TcpPath::NodeProxy {
-                self.proxied.push(member.clone());
+            match pod.tcp_path {
+                TcpPath::NodeProxy => self.proxied.push(member.clone()),
+                TcpPath::Sidecar => self.sidecars.push(member.clone()),
+                TcpPath::Kernel => {}
             }
             if !settings
                 .pod_cidrs
@@ -141,6 +148,7 @@ impl Pods {
         add("egress_pods", KeyType::Address, true, self.egress);
         add("ingress_pods", KeyType::Address, true, self.ingress);
         add("proxied", KeyType::Address, false, self.proxied);
+        add("sidecars", KeyType::Address, false, self.sidecars);
         add("other_pods", KeyType::Address, false, self.others);
         add("same_pod", KeyType::Pair, false, self.same);
     }

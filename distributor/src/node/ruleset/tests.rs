@@ -17,6 +17,8 @@ use sidewall_policy::snapshot::Snapshot;
 
 use super::Settings;
 
+const CONTROL_PLANES: [&str; 2] = ["10.96.0.50:18000", "[fd00:96::50]:18000"];
+
 fn settings() -> Settings {
     Settings {
         cluster_cidrs: ranges(["10.244.0.0/16", "fd00:244::/32"]),
@@ -28,6 +30,7 @@ fn with_ranges(pods: [&str; 2]) -> Settings {
     Settings {
         pod_cidrs: ranges(pods),
         cluster_cidrs: ranges(["10.0.0.0/8", "fd00::/16"]),
+        control_planes: CONTROL_PLANES.map(|text| text.parse().unwrap()).to_vec(),
         proxy_port: 15100,
         nflog_group: 4747,
     }

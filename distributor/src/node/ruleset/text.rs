@@ -195,6 +195,13 @@ impl Display for Match {
             Self::NotSyn => f.write_str("tcp flags & (fin | syn | rst | ack) != syn"),
             Self::ToNode => f.write_str("fib daddr type local"),
             Self::In(end, family, set) => write!(f, "{family} {end} @{set}"),
+            Self::Dialled(address) => write!(
+                f,
+                "ct original {} daddr {} ct original proto-dst {}",
+                Family::of(address.ip()),
+                address.ip(),
+                address.port()
+            ),
             Self::PairIn(family, set) => write!(f, "{family} saddr . {family} daddr @{set}"),
             Self::PortIn(set) => write!(f, "meta l4proto . th dport @{set}"),
             Self::ProtocolNotIn(set) => write!(f, "meta l4proto != @{set}"),

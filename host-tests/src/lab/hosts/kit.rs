@@ -85,6 +85,8 @@ impl Kit {
         let place = Place {
             node: name,
             distributor: SocketAddr::new(distributor, distributor::XDS_PORT),
+            control_planes: [true, false]
+                .map(|is_v4| SocketAddr::new(control(is_v4), distributor::XDS_PORT)),
             pod_cidrs: ranges.get(name).map_or(&[], Vec::as_slice),
             cluster_cidrs: &Vec::from_iter(cluster),
         };

@@ -189,6 +189,23 @@ fn a_pod_reaches_itself_and_its_node_without_the_proxy() {
 }
 
 #[test]
+fn a_sidecar_reaches_the_control_plane_whatever_the_policies_say() {
+    let control = "10.96.0.50";
+    for (source, destination, protocol, port, passes) in [
+        ("10.244.1.11", control, TCP, 18000, true),
+        ("10.244.1.11", control, TCP, 18001, false),
+        ("10.244.1.11", control, UDP, 18000, false),
+        ("10.244.1.11", "10.96.0.51", TCP, 18000, false),
+        // No pod that is known.
+        ("10.244.1.99", control, TCP, 18000, false),
+    ] {
+        let packet = Packet::first(ip(source), ip(destination), protocol, port);
+        let fate = if passes { Fate::Passed } else { Fate::Dropped };
+        assert_eq!(told(packet).0, fate, "{packet:?}");
+    }
+}
+
+#[test]
 fn only_tcp_of_pods_that_the_proxy_carries_is_handed_to_it() {
     for (source, destination, protocol, is_proxied) in [
         ("10.244.1.12", "8.8.8.8", TCP, true),

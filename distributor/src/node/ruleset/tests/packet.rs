@@ -148,6 +148,10 @@ impl Walk<'_> {
             Match::In(end, family, set) => self
                 .address(*end, *family)
                 .is_some_and(|address| self.find(set, |key| covers(key, address)).is_some()),
+            // These packets' destinations were never rewritten.
+            Match::Dialled(address) => {
+                (packet.destination, packet.port) == (address.ip(), address.port())
+            }
             Match::PairIn(family, set) => {
                 let pair = self
                     .address(End::Source, *family)
