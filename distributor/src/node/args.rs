@@ -36,7 +36,7 @@ pub struct Node {
     #[arg(long = "pod-cidr", value_name = "CIDR", required = true)]
     pub pod_cidrs: Vec<IpNet>,
 
-    /// A range that pods of the whole cluster get their addresses from; may be repeated
+    /// A range that pods and nodes of the whole cluster get their addresses from; may be repeated
     #[arg(long = "cluster-cidr", value_name = "CIDR", required = true)]
     pub cluster_cidrs: Vec<IpNet>,
 

@@ -69,7 +69,7 @@ impl Hosts {
             let ranges = ranges::of(&world)?;
             for name in ranges.keys() {
                 let netns = hosts.topology.node(name)?.clone();
-                let plane = hosts.kit.node(name, &world.nodes[name], &ranges, netns)?;
+                let plane = hosts.kit.node(name, &world.nodes, &ranges, netns)?;
                 hosts.nodes.insert(name.clone(), plane);
             }
             hosts.ranges = Some(ranges);

@@ -37,7 +37,7 @@ pub(super) struct Place<'a> {
     pub(super) control_planes: [SocketAddr; 2],
     /// The ranges of its node's pods.
     pub(super) pod_cidrs: &'a [IpNet],
-    /// The ranges of all pods.
+    /// The ranges of all pods, and the addresses of all nodes.
     pub(super) cluster_cidrs: &'a [IpNet],
 }
 

@@ -177,8 +177,9 @@ fn pods() -> Object {
             let proxied = Match::In(end, family, names::of_family("proxied", family));
             Rule::new(vec![Match::Tcp, proxied], Vec::new(), goto("proxy"))
         };
-        // What goes to another pod is its own node's to hand over: were the source's node to
-        // answer, the client would be connected before the other side is judged.
+        // What goes to another pod, or to a port of another node, is the other node's to hand over:
+        // were the source's node to answer, the client would be connected before the other side is
+        // judged.
         let cluster = names::of_family("cluster_ranges", family);
         let to_cluster = Match::In(End::Destination, family, cluster);
         rules.extend([

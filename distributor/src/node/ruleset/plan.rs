@@ -18,7 +18,7 @@ pub struct Settings {
     /// The ranges that this node's pods get their addresses from. Whatever in them is no pod of the
     /// snapshot is closed.
     pub pod_cidrs: Vec<IpNet>,
-    /// The ranges of all pods of the cluster.
+    /// The ranges of all pods of the cluster, and of its nodes, whose ports lead to pods.
     pub cluster_cidrs: Vec<IpNet>,
     /// Where pods' sidecars find the distributor, as they dial it, before any DNAT. Their egress to
     /// there is always allowed: a sidecar that may not ask for its snapshot would never open, and

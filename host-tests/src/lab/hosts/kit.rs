@@ -75,13 +75,15 @@ impl Kit {
     pub(super) fn node(
         &self,
         name: &str,
-        addresses: &[IpAddr],
+        nodes: &BTreeMap<String, Vec<IpAddr>>,
         ranges: &BTreeMap<String, Vec<IpNet>>,
         netns: Netns,
     ) -> Result<NodePlane, Error> {
+        let addresses = nodes.get(name).map_or(&[][..], Vec::as_slice);
         let address = first(addresses, || format!("node {name}"))?;
         let distributor = control(address.is_ipv4());
-        let cluster: BTreeSet<_> = ranges.values().flatten().copied().collect();
+        let mut cluster: BTreeSet<_> = ranges.values().flatten().copied().collect();
+        cluster.extend(nodes.values().flatten().copied().map(IpNet::from));
         let place = Place {
             node: name,
             distributor: SocketAddr::new(distributor, distributor::XDS_PORT),

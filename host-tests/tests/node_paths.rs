@@ -1,0 +1,36 @@
+//! Every way from a pod to a pod is judged: with and without sidecars, on one node and between two,
+//! by the pod's address, its Service's and a node's port, in every protocol and both families.
+
+#[path = "node_paths/dodging.rs"]
+mod dodging;
+#[path = "node_paths/edges.rs"]
+mod edges;
+#[path = "node_paths/pairs.rs"]
+mod pairs;
+#[path = "node_support/world.rs"]
+mod world;
+
+use std::process::ExitCode;
+
+use sidewall_host_tests::harness;
+
+fn main() -> ExitCode {
+    harness::main(&[
+        ("every_pair_follows_the_policies", pairs::every_pair),
+        ("echo_follows_rules_for_all_protocols", edges::echo),
+        ("both_sides_are_judged_on_one_node", edges::both_sides),
+        ("a_mixed_service_lets_allowed_backends_answer", edges::mixed),
+        ("a_pod_reaches_itself", edges::itself),
+        ("only_the_own_node_reaches_closed_pods", edges::own_node),
+        ("replies_pass", edges::replies),
+        ("drops_are_recorded_and_counted", edges::records),
+        (
+            "a_process_that_dodges_its_sidecar_is_judged",
+            dodging::past_the_sidecar,
+        ),
+        (
+            "without_a_snapshot_a_pod_is_closed",
+            dodging::without_a_snapshot,
+        ),
+    ])
+}
