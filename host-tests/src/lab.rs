@@ -160,6 +160,9 @@ pub enum Error {
         /// The name.
         name: String,
     },
+    /// A protocol whose probes are over with one answer.
+    #[error("{0} has no connections that could be held; hold one over TCP or UDP")]
+    NotHeld(probe::Protocol),
     /// A command failed.
     #[error("{what} failed ({status}): {output}")]
     Command {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use sidewall_host_tests::harness;
 use sidewall_host_tests::net::{self, Netns, Node, Plan, Pod, Service, ServicePort, Topology};
-use sidewall_host_tests::probe::{Protocol, Server, attempt};
+use sidewall_host_tests::probe::{Held, Protocol, Server, attempt};
 
 const PATIENCE: Duration = Duration::from_secs(3);
 const MOMENT: Duration = Duration::from_millis(300);
@@ -18,6 +18,10 @@ fn main() -> ExitCode {
         ("sctp_reaches_the_backend_of_a_service", sctp_service),
         ("sctp_that_is_dropped_is_not_answered", sctp_dropped),
         ("echo_requests_are_answered_by_their_address", echo),
+        (
+            "a_held_udp_connection_is_silent_while_it_is_dropped",
+            held_udp,
+        ),
     ])
 }
 
@@ -142,5 +146,31 @@ fn echo() -> Result<()> {
     }
     let nobody = ask(a, "10.244.2.99", Protocol::Icmp, 0, MOMENT)?;
     ensure!(nobody.is_none(), "{nobody:?}");
+    Ok(())
+}
+
+fn held_udp() -> Result<()> {
+    let lab = lab()?;
+    let (a, b) = (lab.pod("x/a")?, lab.pod("x/b")?);
+    let _server = Server::start(b, "b:9", Protocol::Udp, 9)?;
+    let nft = |rules: &str| -> Result<()> {
+        let status = lab.node("n2")?.command("nft").arg(rules).status()?;
+        ensure!(status.success(), "nft {rules}: {status}");
+        Ok(())
+    };
+    nft("add table inet t; add chain inet t c { type filter hook forward priority 0; }")?;
+    for to in B {
+        let mut held = Held::open_udp(a, SocketAddr::new(to.parse()?, 9), PATIENCE)?;
+        ensure!(held.identity() == "b:9", "{held:?}");
+        held.exchange(PATIENCE).map_err(anyhow::Error::msg)?;
+        nft("add rule inet t c udp dport 9 drop")?;
+        let silence = held.exchange(MOMENT);
+        ensure!(silence == Err("timed out".to_owned()), "{to}: {silence:?}");
+        ensure!(held.wait_cut(MOMENT).is_none(), "nobody closes it");
+        nft("flush chain inet t c")?;
+        held.exchange(PATIENCE).map_err(anyhow::Error::msg)?;
+    }
+    let nobody = Held::open_udp(a, SocketAddr::new(B[0].parse()?, 11), MOMENT);
+    ensure!(nobody.is_err(), "{nobody:?}");
     Ok(())
 }

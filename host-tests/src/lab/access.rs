@@ -96,14 +96,18 @@ impl Lab {
     ///
     /// # Errors
     ///
-    /// As [`Self::probe`], and when the server does not answer.
+    /// As [`Self::probe`], when the server does not answer, and over SCTP and ICMP.
     pub fn hold(&self, probe: &Probe) -> Result<Held, Error> {
         let attempt = resolve(&mut lock(&self.hosts), probe)?.swap_remove(0);
-        Ok(Held::open(
-            &attempt.from,
-            attempt.destination,
-            self.config.probe_timeout,
-        )?)
+        let open = match probe.protocol {
+            Protocol::Tcp => Held::open,
+            Protocol::Udp => Held::open_udp,
+            protocol @ (Protocol::Sctp | Protocol::Icmp) => {
+                return Err(Error::NotHeld(protocol));
+            }
+        };
+        let timeout = self.config.probe_timeout;
+        Ok(open(&attempt.from, attempt.destination, timeout)?)
     }
 
     /// Everybody who came to a pod's servers, with the port: for TCP each connection that was

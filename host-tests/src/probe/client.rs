@@ -31,10 +31,7 @@ pub struct Report {
 #[must_use]
 pub fn attempt(destination: SocketAddr, protocol: Protocol, timeout: Duration) -> Report {
     let nonce = format!("nonce-{}", ATTEMPTS.fetch_add(1, Ordering::Relaxed));
-    let clock = Clock {
-        started: Instant::now(),
-        timeout,
-    };
+    let clock = Clock::start(timeout);
     let mut connected = false;
     let answer = match protocol {
         Protocol::Tcp => tcp(destination, &nonce, clock, &mut connected),
@@ -64,11 +61,18 @@ pub fn attempt(destination: SocketAddr, protocol: Protocol, timeout: Duration) -
 /// Counts one attempt's time.
 #[derive(Clone, Copy)]
 pub(super) struct Clock {
-    pub(super) started: Instant,
-    pub(super) timeout: Duration,
+    started: Instant,
+    timeout: Duration,
 }
 
 impl Clock {
+    pub(super) fn start(timeout: Duration) -> Self {
+        Self {
+            started: Instant::now(),
+            timeout,
+        }
+    }
+
     /// What is left; never zero, which sockets refuse as a timeout.
     fn left(self) -> Duration {
         self.timeout
@@ -118,20 +122,39 @@ pub(super) fn exchange(
 }
 
 fn udp(destination: SocketAddr, nonce: &str, clock: Clock) -> Result<String, String> {
+    let socket = datagrams(destination)?;
+    send(&socket, nonce)?;
+    check(&datagram(&socket, clock)?, nonce).map(str::to_owned)
+}
+
+/// A socket that talks to that destination alone.
+pub(super) fn datagrams(destination: SocketAddr) -> Result<UdpSocket, String> {
     let any = match destination {
         SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
     };
-    let mut answer = [0; MAX_LINE];
-    let length = (|| {
-        let socket = UdpSocket::bind((any, 0))?;
+    let socket = UdpSocket::bind((any, 0)).and_then(|socket| {
         socket.connect(destination)?;
-        socket.send(format!("{nonce}\n").as_bytes())?;
-        socket.set_read_timeout(Some(clock.left()))?;
-        socket.recv(&mut answer)
-    })()
-    .map_err(|error: io::Error| describe(&error))?;
-    check(String::from_utf8_lossy(&answer[..length]).trim_end(), nonce).map(str::to_owned)
+        Ok(socket)
+    });
+    socket.map_err(|error| describe(&error))
+}
+
+/// Sends a nonce in a datagram.
+pub(super) fn send(socket: &UdpSocket, nonce: &str) -> Result<(), String> {
+    let sent = socket.send(format!("{nonce}\n").as_bytes());
+    sent.map(drop).map_err(|error| describe(&error))
+}
+
+/// Waits for a datagram.
+pub(super) fn datagram(socket: &UdpSocket, clock: Clock) -> Result<String, String> {
+    let mut answer = [0; MAX_LINE];
+    let received = socket
+        .set_read_timeout(Some(clock.left()))
+        .and_then(|()| socket.recv(&mut answer));
+    let length = received.map_err(|error| describe(&error))?;
+    let answer = String::from_utf8_lossy(&answer[..length]);
+    Ok(answer.trim_end().to_owned())
 }
 
 fn sctp(destination: SocketAddr, nonce: &str, clock: Clock) -> Result<String, String> {
@@ -195,7 +218,7 @@ fn receive(
 }
 
 /// Takes an answer apart: the server's identity, if the nonce is the one that was sent.
-fn check<'a>(answer: &'a str, nonce: &str) -> Result<&'a str, String> {
+pub(super) fn check<'a>(answer: &'a str, nonce: &str) -> Result<&'a str, String> {
     match answer.split_once(' ') {
         Some((identity, echo)) if echo == nonce => Ok(identity),
         _ => Err(format!("sent {nonce}, got {answer:?}")),
