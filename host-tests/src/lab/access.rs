@@ -216,9 +216,19 @@ impl Lab {
     ///
     /// When the node does not enforce, or its Envoy was ended.
     pub fn node_decisions(&self, node: &str) -> Result<Vec<Value>, Error> {
-        let mut records = logs::decisions(&self.agent_log(node)?);
+        let mut records = self.agent_decisions(node)?;
         records.extend(self.node_envoy(node, |envoy| envoy.decisions())?);
         Ok(records)
+    }
+
+    /// The decision records of a node's agent so far, oldest first: what the kernel dropped, and
+    /// what was ended in it.
+    ///
+    /// # Errors
+    ///
+    /// When the node does not enforce.
+    pub fn agent_decisions(&self, node: &str) -> Result<Vec<Value>, Error> {
+        Ok(logs::decisions(&self.agent_log(node)?))
     }
 
     /// GET on an agent's admin port, such as `/metrics`.

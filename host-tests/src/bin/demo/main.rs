@@ -1,6 +1,7 @@
-//! `demo`: the policies of the Kubernetes documentation, one after another, deciding connections
-//! between pods whose sidecars are real Envoys. It checks itself; its last line says how many of
-//! its probes came out as the documentation says they must.
+//! `demo`: the policies of the Kubernetes documentation, deciding connections between pods, in two
+//! acts. In the first real Envoys beside the pods enforce, one policy after another. In the second
+//! nodes do, too, and with them pods without a sidecar and UDP are covered. It checks itself; its
+//! last line says how many of its probes came out as the documentation says they must.
 
 #![allow(
     clippy::print_stdout,

@@ -1,5 +1,10 @@
 //! The policies that are shown, and what they must do, written down without the engine's help.
 
+use sidewall_host_tests::probe::Protocol;
+
+/// The pods that the documentation's example isolates. The second one is there in act two only.
+const DATABASES: [&str; 2] = ["default/db", "default/replica"];
+
 /// The documentation's example, with its peers.
 pub const TEST_NETWORK_POLICY: &str =
     include_str!("../../../examples/test-network-policy/policy.yaml");
@@ -86,11 +91,11 @@ pub struct InForce {
 
 impl InForce {
     /// Whether the documentation says that `from` reaches `to`, at the port that is probed.
-    pub fn allows(self, from: &str, to: &str) -> bool {
-        from == to || (self.lets_out(from, to) && self.lets_in(from, to))
+    pub fn allows(self, protocol: Protocol, from: &str, to: &str) -> bool {
+        from == to || (self.lets_out(protocol, from, to) && self.lets_in(protocol, from, to))
     }
 
-    fn lets_in(self, from: &str, to: &str) -> bool {
+    fn lets_in(self, protocol: Protocol, from: &str, to: &str) -> bool {
         let in_default = to.starts_with("default/");
         let isolating = matches!(
             self.default,
@@ -100,7 +105,7 @@ impl InForce {
                     | NamespaceDefault::DenyAll
             )
         );
-        let by_example = self.test_network_policy && to == "default/db";
+        let by_example = self.test_network_policy && DATABASES.contains(&to);
         let isolated = (in_default && isolating) || by_example;
         let from_own_node =
             from == "node:node-1" && matches!(to, "default/db" | "default/frontend");
@@ -113,10 +118,10 @@ impl InForce {
         !isolated
             || from_own_node
             || self.default == Some(NamespaceDefault::AllowIngress)
-            || (by_example && peers.contains(&from))
+            || (by_example && protocol == Protocol::Tcp && peers.contains(&from))
     }
 
-    fn lets_out(self, from: &str, to: &str) -> bool {
+    fn lets_out(self, protocol: Protocol, from: &str, to: &str) -> bool {
         let in_default = from.starts_with("default/");
         let isolating = matches!(
             self.default,
@@ -126,10 +131,10 @@ impl InForce {
                     | NamespaceDefault::DenyAll
             )
         );
-        let by_example = self.test_network_policy && from == "default/db";
+        let by_example = self.test_network_policy && DATABASES.contains(&from);
         let isolated = (in_default && isolating) || by_example;
         !isolated
             || self.default == Some(NamespaceDefault::AllowEgress)
-            || (by_example && to == "address:10.0.0.9")
+            || (by_example && protocol == Protocol::Tcp && to == "address:10.0.0.9")
     }
 }
