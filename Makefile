@@ -8,7 +8,7 @@ WASM_TARGET  := wasm32-unknown-unknown
 
 .DEFAULT_GOAL := help
 .PHONY: help setup system-packages wasm-target envoy build filter test lint fmt fmt-check clippy \
-        clippy-wasm docs deny demo bench clean
+        clippy-wasm docs deny demo conformance bench clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -60,6 +60,9 @@ $(TOOLS)/bin/cargo-deny:
 
 demo: setup filter build ## Set up and watch policies decide connections in a lab
 	$(CARGO) run -q -p sidewall-host-tests --bin demo
+
+conformance: setup filter build ## Run the upstream cases with real packets; PLANE=node for one plane
+	$(CARGO) run -q -p sidewall-host-tests --bin conformance -- $(if $(PLANE),--plane $(PLANE))
 
 bench: setup filter ## Measure; prints ratios and medians
 	scripts/bench.sh

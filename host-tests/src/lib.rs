@@ -9,6 +9,7 @@
 //! ```
 
 pub mod bench;
+pub mod cases;
 pub mod envoy;
 pub mod harness;
 mod http;
