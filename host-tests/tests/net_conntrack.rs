@@ -4,6 +4,8 @@
 mod control_plane;
 #[path = "net_support/kernel.rs"]
 mod kernel;
+#[path = "net_conntrack/silence.rs"]
+mod silence;
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -16,7 +18,7 @@ use kernel::{
     settings, topology, udp,
 };
 use serde_json::{Value, json};
-use sidewall_distributor::node::conntrack::Scope;
+use sidewall_distributor::node::conntrack::Stage;
 use sidewall_distributor::node::ruleset::{self, Plan};
 use sidewall_host_tests::harness;
 use sidewall_host_tests::net::{self, Netns, Service, ServicePort, Topology};
@@ -51,6 +53,10 @@ fn main() -> ExitCode {
         (
             "a_sidecars_connection_to_the_distributor_stays_open",
             control_plane::stays_open,
+        ),
+        (
+            "what_is_denied_falls_silent_and_may_speak_again",
+            silence::falls_and_lifts,
         ),
         (
             "what_was_ended_stays_ended_though_the_server_goes_on",
@@ -418,7 +424,7 @@ fn proxied() -> Result<()> {
         let mut held = [hold("default/c", B[family])?, hold("default/a", C[family])?];
         send_udp(lab.pod("default/c")?, 5000, at(B[family], 53))?;
 
-        let records = revoke_some(node, &shut, Scope::Kernel)?;
+        let records = revoke_some(node, &shut, Stage::Silence)?;
         assert_eq!(field(&records, "protocol"), ["UDP"], "{records:?}");
         for held in &mut held {
             held.exchange(PATIENCE).map_err(anyhow::Error::msg)?;
@@ -434,7 +440,7 @@ fn proxied() -> Result<()> {
             ensure!(deadline > Instant::now(), "{:?}", table(node)?);
             std::thread::sleep(Duration::from_millis(10));
         }
-        let records = revoke_some(node, &shut, Scope::Everything)?;
+        let records = revoke_some(node, &shut, Stage::End)?;
         assert_eq!(field(&records, "protocol"), ["TCP", "TCP"], "{records:?}");
         for held in &mut held {
             ensure!(

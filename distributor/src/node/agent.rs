@@ -21,7 +21,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
-use super::conntrack::{self, Scope};
+use super::conntrack::{self, Stage};
 use super::kernel::{Kernel, KernelError};
 use super::metrics::Metrics;
 use super::revocations::Revocations;
@@ -94,8 +94,8 @@ impl<K: Kernel> Agent<K> {
                 Ok(()) = self.doubts.changed() => self.examine(&mut memory).await,
                 () = at(retry) => self.update(&mut memory).await,
                 () = at(revocation) => {
-                    if let Some(scope) = memory.revocations.take() {
-                        self.revoke(scope).await;
+                    if let Some(stage) = memory.revocations.take() {
+                        self.revoke(stage).await;
                     }
                 }
             }
@@ -167,9 +167,11 @@ impl<K: Kernel> Agent<K> {
             "somebody else changed the node's table, which is put right: {}",
             drift.join("; ")
         );
-        self.metrics.repairs.inc();
         memory.plan = None;
         self.update(memory).await;
+        if memory.plan.is_some() {
+            self.metrics.repairs.inc();
+        }
     }
 
     fn tell(&self, snapshot: Option<&Snapshot>) {
@@ -203,11 +205,11 @@ impl<K: Kernel> Agent<K> {
     }
 
     /// Ends connections that the newest snapshot denies.
-    async fn revoke(&self, scope: Scope) {
+    async fn revoke(&self, stage: Stage) {
         let Some(snapshot) = self.snapshots.borrow().clone() else {
             return;
         };
-        let revoked = conntrack::revoke(&snapshot, &self.settings, scope).await;
+        let revoked = conntrack::revoke(&snapshot, &self.settings, stage).await;
         self.metrics.cut.inc_by(revoked.cut.len() as u64);
         for record in revoked.cut {
             warn!("{}", record.line());

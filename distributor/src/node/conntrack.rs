@@ -2,8 +2,9 @@
 //!
 //! The kernel's rules judge first packets; what was allowed once goes on as *established* until its
 //! entry in the connection table is gone. So after each change of the rules the table is read, every
-//! connection judged again, and the entries of those denied now deleted. What they send next is new
-//! to the kernel and judged by the new rules; TCP cannot revive, for it does not begin with a SYN.
+//! connection judged again, and those denied now are silenced by a mark and deleted a little later
+//! ([`Stage`]). What they send then is new to the kernel and judged by the new rules; TCP cannot
+//! revive, for it does not begin with a SYN. One that is allowed again by then goes on.
 //!
 //! A connection's ends are the one who opened it and the one who answers: `semantics I1`'s real
 //! backend, behind any DNAT. It never touches
@@ -17,7 +18,7 @@
 //!   in a zone of its own and ends with the client's leg, which is in the default zone.
 //!
 //! A connection that a proxy carries too, the node's Envoy or a pod's sidecar, is closed best by the
-//! proxy, which tells both ends. Such connections are given time by [`Scope`], and left alone once
+//! proxy, which tells both ends. Such connections are given time by [`Stage`], and left alone once
 //! they are closing.
 //!
 //! Connections that a helper expected (the data connection of FTP) are judged like any other.
@@ -41,22 +42,24 @@ use entry::Entry;
 /// `IPCTNL_MSG_CT_GET` of linux/netfilter/nfnetlink_conntrack.h.
 const GET: u8 = 1;
 
-/// What the kernel may keep for the socket: more than the answers to one batch of deletions.
+/// What the kernel may keep for the socket: more than the answers to one batch of changes.
 const QUEUE: usize = 1 << 20;
 
-/// How many deletions are asked for before their answers are read.
+/// How many changes are asked for before their answers are read.
 const BATCH: usize = 64;
 
-/// The sequence number of the listing; deletions have their place in a batch.
+/// The sequence number of the listing; changes have their place in a batch.
 const LISTING: u32 = u32::MAX;
 
-/// Which connections are ended.
+/// How far it goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scope {
-    /// Those that only the kernel carries.
-    Kernel,
-    /// Those, too, that a proxy carries and should have closed by now.
-    Everything,
+pub enum Stage {
+    /// Connections that only the kernel carries fall silent: nothing passes on them any more, either
+    /// way. They stay in the table, for an answer that is on its way to a connection that is gone
+    /// would be taken for the beginning of another one, the other way round.
+    Silence,
+    /// Those are deleted, and so are those that a proxy carries and should have closed by now.
+    End,
 }
 
 /// What became of connections that are denied.
@@ -101,15 +104,15 @@ pub enum Error {
     },
 }
 
-/// Deletes every connection of this node's pods that `snapshot` denies now, and those of addresses
-/// in this node's pod ranges that it does not know, as far as `scope` goes.
-/// Connections that were closed already, and only remembered, are deleted without a record.
+/// Ends every connection of this node's pods that `snapshot` denies now, and those of addresses in
+/// this node's pod ranges that it does not know, as far as `stage` goes. Each is recorded once;
+/// those that were closed already, and are only remembered, are not.
 ///
 /// # Panics
 /// Outside of a tokio runtime.
-pub async fn revoke(snapshot: &Snapshot, settings: &Settings, scope: Scope) -> Revoked {
+pub async fn revoke(snapshot: &Snapshot, settings: &Settings, stage: Stage) -> Revoked {
     let mut revoked = Revoked::default();
-    if let Err(error) = revoke_into(&mut revoked.cut, snapshot, settings, scope).await {
+    if let Err(error) = revoke_into(&mut revoked.cut, snapshot, settings, stage).await {
         revoked.error = Some(error);
     }
     revoked
@@ -119,25 +122,23 @@ async fn revoke_into(
     cut: &mut Vec<Record>,
     snapshot: &Snapshot,
     settings: &Settings,
-    scope: Scope,
+    stage: Stage,
 ) -> Result<(), Error> {
     let judge = Judge {
         snapshot,
         settings,
-        scope,
+        stage,
         own: own_addresses().map_err(Error::Addresses)?,
         sidecars: with_sidecar(snapshot),
     };
     let mut socket = Socket::open(QUEUE).map_err(step("open a socket to"))?;
-    let denied = list_denied(&mut socket, &judge)
-        .await
-        .map_err(step("list"))?;
+    let orders = list(&mut socket, &judge).await.map_err(step("list"))?;
     let mut refusals = Vec::new();
-    for batch in denied.chunks(BATCH) {
-        let outcomes = delete(&mut socket, batch).await.map_err(step("delete"))?;
-        for (entry, outcome) in batch.iter().zip(outcomes) {
+    for batch in orders.chunks(BATCH) {
+        let outcomes = carry_out(&mut socket, batch).await;
+        for (order, outcome) in batch.iter().zip(outcomes.map_err(step("end"))?) {
             match outcome {
-                Ok(()) if !entry.is_closed => cut.extend(judge.record(&entry.seen)),
+                Ok(()) if order.is_told => cut.extend(judge.record(&order.seen)),
                 Ok(()) => {}
                 // It ended by itself.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -181,12 +182,28 @@ fn with_sidecar(snapshot: &Snapshot) -> HashSet<IpAddr> {
 struct Judge<'a> {
     snapshot: &'a Snapshot,
     settings: &'a Settings,
-    scope: Scope,
+    stage: Stage,
     own: HashSet<IpAddr>,
     sidecars: HashSet<IpAddr>,
 }
 
 impl Judge<'_> {
+    /// What is to be done about an entry.
+    fn order(&self, entry: &Entry<'_>) -> Option<Order> {
+        let is_silenced = entry.is_silenced();
+        let request = match (self.denies(entry), self.stage) {
+            (false, _) if is_silenced => entry.silencing(false),
+            (true, Stage::Silence) if !is_silenced && !entry.is_closed() => entry.silencing(true),
+            (true, Stage::End) => entry.deletion(),
+            (false, _) | (true, Stage::Silence) => return None,
+        };
+        Some(Order {
+            seen: entry.seen,
+            is_told: !is_silenced && !entry.is_closed(),
+            request,
+        })
+    }
+
     fn denies(&self, entry: &Entry<'_>) -> bool {
         let Seen {
             source,
@@ -201,7 +218,7 @@ impl Judge<'_> {
         if self.asks_for_snapshots(entry) {
             return false;
         }
-        if self.is_proxied(entry) && (self.scope == Scope::Kernel || entry.is_closing()) {
+        if self.is_proxied(entry) && (self.stage == Stage::Silence || entry.is_closing()) {
             return false;
         }
         match self.fate(&entry.seen) {
@@ -246,14 +263,15 @@ impl Judge<'_> {
     }
 }
 
-/// A connection that is to end.
-struct Denied {
+/// What is to be done about a connection.
+struct Order {
     seen: Seen,
-    is_closed: bool,
-    deletion: Request,
+    /// It is to be recorded.
+    is_told: bool,
+    request: Request,
 }
 
-async fn list_denied(socket: &mut Socket, judge: &Judge<'_>) -> io::Result<Vec<Denied>> {
+async fn list(socket: &mut Socket, judge: &Judge<'_>) -> io::Result<Vec<Order>> {
     let everything = Subject {
         subsystem: CONNTRACK,
         kind: GET,
@@ -262,31 +280,26 @@ async fn list_denied(socket: &mut Socket, judge: &Judge<'_>) -> io::Result<Vec<D
     };
     let request = Request::new(everything, NLM_F_DUMP);
     socket.send(&request.finish(LISTING)).await?;
-    let mut denied = Vec::new();
+    let mut orders = Vec::new();
     loop {
         for message in messages(socket.receive().await?) {
             match message.reply {
-                Reply::Done => return Ok(denied),
+                Reply::Done => return Ok(orders),
                 Reply::Failed(error) => return Err(error),
                 Reply::Object { family, attributes } => {
                     let entry = Entry::read(family, attributes);
-                    let entry = entry.filter(|entry| judge.denies(entry));
-                    denied.extend(entry.map(|entry| Denied {
-                        seen: entry.seen,
-                        is_closed: entry.is_closed(),
-                        deletion: entry.deletion(),
-                    }));
+                    orders.extend(entry.and_then(|entry| judge.order(&entry)));
                 }
             }
         }
     }
 }
 
-/// Asks for the deletion of some entries and reads the answers, in the same order.
-async fn delete(socket: &mut Socket, batch: &[Denied]) -> io::Result<Vec<io::Result<()>>> {
+/// Asks for what some orders say and reads the answers, in the same order.
+async fn carry_out(socket: &mut Socket, batch: &[Order]) -> io::Result<Vec<io::Result<()>>> {
     let requests = (0..).zip(batch);
     let requests: Vec<u8> = requests
-        .flat_map(|(sequence, entry)| entry.deletion.clone().finish(sequence))
+        .flat_map(|(sequence, order)| order.request.clone().finish(sequence))
         .collect();
     socket.send(&requests).await?;
     let mut outcomes: Vec<Option<io::Result<()>>> = batch.iter().map(|_| None).collect();

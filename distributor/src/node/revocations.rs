@@ -5,34 +5,31 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::conntrack::Scope;
+use super::conntrack::Stage;
 
-/// How long after a change. At once; and again, for a connection whose answers were on their way can
-/// come back reversed, its answerer taken for the one who opened it. Those that a proxy carries come
-/// last: it should have closed them itself by then.
-const AFTER: [(Duration, Scope); 3] = [
-    (Duration::ZERO, Scope::Kernel),
-    (Duration::from_millis(50), Scope::Kernel),
-    (Duration::from_millis(300), Scope::Everything),
+/// How long after a change. At once; again, for a packet that was judged before the change may have
+/// opened a connection after that; and last, when nothing is on its way any more, all that is denied
+/// is deleted, whoever carries it: a proxy should have closed its own by then.
+const AFTER: [(Duration, Stage); 3] = [
+    (Duration::ZERO, Stage::Silence),
+    (Duration::from_millis(50), Stage::Silence),
+    (Duration::from_millis(300), Stage::End),
 ];
 
 /// What is to come, the soonest last.
 #[derive(Debug, Default)]
-pub(super) struct Revocations(Vec<(Instant, Scope)>);
+pub(super) struct Revocations(Vec<(Instant, Stage)>);
 
 impl Revocations {
     /// Plans them after a change. The next one for everything stays planned, or changes in quick
     /// succession would put it off for ever.
     pub(super) fn plan(&mut self, now: Instant) {
-        let next_of_all = self
-            .0
-            .iter()
-            .rfind(|(_, scope)| *scope == Scope::Everything);
+        let next_of_all = self.0.iter().rfind(|(_, stage)| *stage == Stage::End);
         let kept = next_of_all.copied();
         self.0.clear();
         self.0.extend(kept);
         self.0
-            .extend(AFTER.map(|(after, scope)| (now + after, scope)));
+            .extend(AFTER.map(|(after, stage)| (now + after, stage)));
         self.0.sort_by_key(|(at, _)| Reverse(*at));
     }
 
@@ -42,8 +39,8 @@ impl Revocations {
     }
 
     /// Takes the next one out.
-    pub(super) fn take(&mut self) -> Option<Scope> {
-        self.0.pop().map(|(_, scope)| scope)
+    pub(super) fn take(&mut self) -> Option<Stage> {
+        self.0.pop().map(|(_, stage)| stage)
     }
 }
 
@@ -51,7 +48,7 @@ impl Revocations {
 mod tests {
     use super::*;
 
-    fn drain(mut revocations: Revocations, since: Instant) -> Vec<(u128, Scope)> {
+    fn drain(mut revocations: Revocations, since: Instant) -> Vec<(u128, Stage)> {
         std::iter::from_fn(|| {
             let at = revocations.next()?;
             Some(((at - since).as_millis(), revocations.take()?))
@@ -65,11 +62,7 @@ mod tests {
         let mut revocations = Revocations::default();
         assert_eq!(revocations.next(), None);
         revocations.plan(now);
-        let expected = [
-            (0, Scope::Kernel),
-            (50, Scope::Kernel),
-            (300, Scope::Everything),
-        ];
+        let expected = [(0, Stage::Silence), (50, Stage::Silence), (300, Stage::End)];
         assert_eq!(drain(revocations, now), expected);
     }
 
@@ -81,10 +74,10 @@ mod tests {
             revocations.plan(now + change * Duration::from_millis(20));
         }
         let expected = [
-            (180, Scope::Kernel),
-            (230, Scope::Kernel),
-            (300, Scope::Everything),
-            (480, Scope::Everything),
+            (180, Stage::Silence),
+            (230, Stage::Silence),
+            (300, Stage::End),
+            (480, Stage::End),
         ];
         assert_eq!(drain(revocations, now), expected);
     }

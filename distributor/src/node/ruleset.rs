@@ -8,7 +8,8 @@
 //!
 //! The table in the order in which a packet meets it, behind any DNAT:
 //!
-//! 1. what belongs to a connection of the node Envoy goes to its socket; other established and
+//! 1. what belongs to a connection that was silenced is dropped;
+//!    what belongs to a connection of the node Envoy goes to its socket; other established and
 //!    related packets pass, ICMP errors among them; so does neighbour discovery;
 //! 2. what neither comes from nor goes to a pod of this node is left alone;
 //! 3. invalid packets, and TCP that begins without SYN, are dropped: a connection that was cut must
@@ -30,7 +31,7 @@ mod tables;
 mod tests;
 mod text;
 
-pub use base::{COUNTERS, DELIVER, UPSTREAM};
+pub use base::{COUNTERS, DELIVER, SILENCED, UPSTREAM};
 pub use existing::{Existing, UnreadableListing, replace};
 pub use plan::{Plan, Settings};
 pub use steps::{Step, cleanup, install, transition};

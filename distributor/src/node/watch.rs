@@ -1,6 +1,8 @@
 //! Notices when somebody changes the kernel's rules, by `nft monitor`.
 //!
-//! Our own changes are noticed, too: what it gives is a doubt, not a fact.
+//! Our own changes are noticed, too: what it gives is a doubt, not a fact. The monitor itself may miss
+//! changes of sets and maps of a table that was deleted and came back, so there is a doubt now and then
+//! in any case.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -16,6 +18,9 @@ use super::ruleset::TABLE;
 
 /// How long changes are collected before they become a doubt.
 const SETTLE: Duration = Duration::from_millis(500);
+
+/// How often there is a doubt without a reason.
+const REGULARLY: Duration = Duration::from_secs(10);
 
 /// The pause before a monitor that ended is started again.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -34,9 +39,16 @@ pub(super) async fn run(doubts: watch::Sender<u64>, shutdown: CancellationToken)
             sleep(PAUSE).await;
         }
     };
+    let regularly = async {
+        loop {
+            sleep(REGULARLY).await;
+            doubts.send_modify(|doubts| *doubts += 1);
+        }
+    };
     tokio::select! {
         () = shutdown.cancelled() => {}
         () = follow => {}
+        () = regularly => {}
     }
 }
 

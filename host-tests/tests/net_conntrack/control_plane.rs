@@ -1,7 +1,7 @@
 //! A sidecar's connection to the distributor outlives a policy that denies all egress.
 
 use anyhow::{Result, ensure};
-use sidewall_distributor::node::conntrack::Scope;
+use sidewall_distributor::node::conntrack::Stage;
 use sidewall_distributor::node::ruleset::Settings;
 use sidewall_host_tests::net::{self, Service, ServicePort};
 use sidewall_host_tests::probe::{Held, Protocol, Server};
@@ -48,7 +48,7 @@ pub fn stays_open() -> Result<()> {
             hold("default/a", C[family], OPEN)?,
             hold("default/b", SERVICE[family], DIALLED)?,
         ];
-        let records = revoke_by(lab.node(NODE)?, &shut, &settings, Scope::Everything)?;
+        let records = revoke_by(lab.node(NODE)?, &shut, &settings, Stage::End)?;
         let sources = field(&records, "source");
         ensure!(
             sources.len() == 2

@@ -15,7 +15,7 @@ use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrStorage, sendto, socket,
 };
 use serde_json::Value;
-use sidewall_distributor::node::conntrack::{self, Scope};
+use sidewall_distributor::node::conntrack::{self, Stage};
 use sidewall_distributor::node::ruleset::Settings;
 use sidewall_host_tests::net::{Netns, Node, Plan, Pod, Topology};
 use sidewall_host_tests::wasm_host::scene::Scene;
@@ -188,21 +188,21 @@ pub fn chain(error: impl Into<anyhow::Error>) -> String {
 
 /// Ends connections, in the namespace of a node.
 pub fn revoke(node: &Netns, snapshot: &[u8]) -> Result<Vec<Value>> {
-    revoke_some(node, snapshot, Scope::Everything)
+    revoke_some(node, snapshot, Stage::End)
 }
 
-pub fn revoke_some(node: &Netns, snapshot: &[u8], scope: Scope) -> Result<Vec<Value>> {
-    revoke_by(node, snapshot, &settings(), scope)
+pub fn revoke_some(node: &Netns, snapshot: &[u8], stage: Stage) -> Result<Vec<Value>> {
+    revoke_by(node, snapshot, &settings(), stage)
 }
 
 pub fn revoke_by(
     node: &Netns,
     snapshot: &[u8],
     settings: &Settings,
-    scope: Scope,
+    stage: Stage,
 ) -> Result<Vec<Value>> {
     let snapshot = Snapshot::check(snapshot.to_vec())?;
-    let revoked = within(node, conntrack::revoke(&snapshot, settings, scope))?;
+    let revoked = within(node, conntrack::revoke(&snapshot, settings, stage))?;
     match revoked.error {
         Some(error) => Err(error.into()),
         None => revoked.cut.iter().map(fields).collect(),

@@ -3,9 +3,14 @@
 use std::net::{IpAddr, SocketAddr};
 
 use crate::node::netlink::{CONNTRACK, NLM_F_ACK, Request, Subject, attribute, be16, be32};
+use crate::node::ruleset::SILENCED;
 use crate::node::seen::{Seen, has_ports};
 
-/// `IPCTNL_MSG_CT_DELETE` of linux/netfilter/nfnetlink_conntrack.h, as are the numbers below.
+/// `IPCTNL_MSG_CT_NEW` of linux/netfilter/nfnetlink_conntrack.h, as are the numbers below; it changes
+/// what is there unless it is told to create.
+const CHANGE: u8 = 0;
+
+/// `IPCTNL_MSG_CT_DELETE`.
 const DELETE: u8 = 2;
 
 const CTA_TUPLE_ORIG: u16 = 1;
@@ -14,6 +19,7 @@ const CTA_PROTOINFO: u16 = 4;
 const CTA_MARK: u16 = 8;
 const CTA_ID: u16 = 12;
 const CTA_ZONE: u16 = 18;
+const CTA_MARK_MASK: u16 = 21;
 
 const CTA_TUPLE_IP: u16 = 1;
 const CTA_TUPLE_PROTO: u16 = 2;
@@ -93,21 +99,38 @@ impl<'a> Entry<'a> {
             .is_some_and(|state| TCP_CLOSED.contains(&state))
     }
 
+    /// Whether nothing passes on it any more.
+    pub(super) fn is_silenced(&self) -> bool {
+        self.mark & SILENCED != 0
+    }
+
     /// The request to delete it, and no other with the same tuple.
     pub(super) fn deletion(&self) -> Request {
-        let subject = Subject {
-            subsystem: CONNTRACK,
-            kind: DELETE,
-            family: self.family,
-            resource: 0,
-        };
-        let request = Request::new(subject, NLM_F_ACK)
-            .nested(CTA_TUPLE_ORIG, self.tuple)
-            .attribute(CTA_ZONE, &self.zone.to_be_bytes());
+        let request = self.request(DELETE);
         match self.id {
             Some(id) => request.attribute(CTA_ID, id),
             None => request,
         }
+    }
+
+    /// The request to let nothing pass on it, or to let it pass again.
+    pub(super) fn silencing(&self, is_silenced: bool) -> Request {
+        let mark = if is_silenced { SILENCED } else { 0 };
+        self.request(CHANGE)
+            .attribute(CTA_MARK, &mark.to_be_bytes())
+            .attribute(CTA_MARK_MASK, &SILENCED.to_be_bytes())
+    }
+
+    fn request(&self, kind: u8) -> Request {
+        let subject = Subject {
+            subsystem: CONNTRACK,
+            kind,
+            family: self.family,
+            resource: 0,
+        };
+        Request::new(subject, NLM_F_ACK)
+            .nested(CTA_TUPLE_ORIG, self.tuple)
+            .attribute(CTA_ZONE, &self.zone.to_be_bytes())
     }
 }
 

@@ -19,6 +19,9 @@ pub const DELIVER: u32 = 0x1_0000;
 /// Marks the node Envoy's own connections to servers. No routing rule may match it.
 pub const UPSTREAM: u32 = 0x2_0000;
 
+/// Marks connections that a change denies: nothing passes on them, either way.
+pub const SILENCED: u32 = 0x4_0000;
+
 /// The zone of connection tracking for the node Envoy's connections to pods: they carry the
 /// client's address and a port that the client may be using itself.
 const ZONE: u16 = 1;
@@ -32,7 +35,7 @@ pub(super) const fn allowed(direction: Direction) -> &'static str {
 }
 
 /// Every named counter, with what it counts.
-pub const COUNTERS: [(&str, &str); 8] = [
+pub const COUNTERS: [(&str, &str); 9] = [
     (
         "egress_allowed",
         "first packets that the source's side allows",
@@ -57,6 +60,10 @@ pub const COUNTERS: [(&str, &str); 8] = [
         "stray_denied",
         "packets of no connection: invalid, or TCP that does not begin",
     ),
+    (
+        "silenced_denied",
+        "packets of connections that a change denies",
+    ),
     ("proxied", "first packets handed to the node Envoy"),
     (
         "proxy_absent",
@@ -79,6 +86,7 @@ pub(super) fn objects(settings: &Settings) -> Vec<(Name, Object)> {
         ("zone_output".into(), zone_output()),
         ("mark_output".into(), mark_output()),
         ("stray_drop".into(), drop_chain("stray_denied", None)),
+        ("silenced_drop".into(), drop_chain("silenced_denied", None)),
         (
             "unknown_drop".into(),
             drop_chain("unknown_denied", Some((Prefix::Unknown, settings))),
@@ -133,6 +141,11 @@ fn prerouting() -> Object {
     };
     let accepted = |matches| Rule::new(matches, Vec::new(), Verdict::Accept);
     let mut rules = vec![
+        Rule::new(
+            vec![Match::ConnectionMark(SILENCED)],
+            Vec::new(),
+            goto("silenced_drop"),
+        ),
         diverted(Match::Reply, UPSTREAM),
         diverted(Match::Original, DELIVER),
         accepted(vec![Match::State(&[State::Established, State::Related])]),

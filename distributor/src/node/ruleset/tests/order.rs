@@ -10,7 +10,7 @@ use sidewall_policy::model::{
 use super::packet::{Fate, Packet, walk};
 use super::{settings, snapshot};
 use crate::node::ruleset::object::State;
-use crate::node::ruleset::{DELIVER, Plan, UPSTREAM};
+use crate::node::ruleset::{DELIVER, Plan, SILENCED, UPSTREAM};
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;
@@ -236,6 +236,19 @@ fn only_tcp_of_pods_that_the_proxy_carries_is_handed_to_it() {
         (fate, counters.last()),
         (Fate::Dropped, Some(&"proxy_absent"))
     );
+}
+
+#[test]
+fn a_silenced_connection_is_silent_both_ways() {
+    for is_reply in [false, true] {
+        let packet = Packet {
+            state: State::Established,
+            connection_mark: SILENCED,
+            is_reply,
+            ..first("10.244.1.12", "10.244.1.13", UDP)
+        };
+        assert_eq!(told(packet), (Fate::Dropped, vec!["silenced_denied"]));
+    }
 }
 
 #[test]

@@ -1,0 +1,77 @@
+//! What a change denies falls silent first, with the table that every node has, and is deleted later.
+
+use anyhow::{Result, ensure};
+use sidewall_distributor::node::conntrack::Stage;
+use sidewall_distributor::node::ruleset::{self, Plan};
+use sidewall_host_tests::probe::{Held, Protocol, Server};
+use sidewall_host_tests::wasm_host::scene::{pods, tcp};
+use sidewall_policy::model::TcpPath;
+use sidewall_policy::snapshot::Snapshot;
+
+use super::kernel::{B, NODE, at, nft, revoke_some, scene, settings, topology};
+use super::{OPEN, PATIENCE, SILENCE, count};
+
+const PODS: [&str; 2] = ["default/a", "default/b"];
+
+/// What is allowed again in time goes on as if nothing had been.
+pub fn falls_and_lifts() -> Result<()> {
+    let lab = topology()?;
+    let node = lab.node(NODE)?;
+    let kernel_only = || {
+        PODS.into_iter()
+            .fold(scene(), |scene, pod| scene.tcp_path(pod, TcpPath::Kernel))
+    };
+    let open = kernel_only().snapshot(&PODS);
+    let only_c = Some(vec![pods("c", tcp(OPEN, OPEN))]);
+    let closed = kernel_only().policy("default/b", "b", only_c, None);
+    let closed = closed.snapshot(&PODS);
+    let plan = |bytes: &[u8]| -> Result<Plan> {
+        let snapshot = Snapshot::check(bytes.to_vec())?;
+        Ok(Plan::new(&settings(), Some(&snapshot)))
+    };
+    let run = |steps: Vec<ruleset::Step>| steps.iter().try_for_each(|step| nft(node, &step.script));
+    run(ruleset::install(&plan(&open)?))?;
+    let b = lab.pod("default/b")?;
+    let _servers = [Protocol::Tcp, Protocol::Udp]
+        .map(|protocol| Server::start(b, "b", protocol, OPEN))
+        .into_iter()
+        .collect::<Result<Vec<_>, _>>()?;
+    for family in [0, 1] {
+        let a = lab.pod("default/a")?;
+        let mut held = [
+            Held::open(a, at(B[family], OPEN), PATIENCE)?,
+            Held::open_udp(a, at(B[family], OPEN), PATIENCE)?,
+        ];
+        let silence = |held: &mut [Held; 2]| -> Result<()> {
+            run(ruleset::transition(&plan(&open)?, &plan(&closed)?))?;
+            let records = revoke_some(node, &closed, Stage::Silence)?;
+            ensure!(records.len() >= held.len(), "{records:?}");
+            let records = revoke_some(node, &closed, Stage::Silence)?;
+            ensure!(records.is_empty(), "each is recorded once: {records:?}");
+            for held in held {
+                let answered = held.exchange(SILENCE);
+                ensure!(answered.is_err(), "a denied connection answered");
+            }
+            Ok(())
+        };
+        silence(&mut held)?;
+        run(ruleset::transition(&plan(&closed)?, &plan(&open)?))?;
+        let records = revoke_some(node, &open, Stage::Silence)?;
+        ensure!(records.is_empty(), "{records:?}");
+        let [_, datagrams] = &mut held;
+        datagrams.exchange(PATIENCE).map_err(anyhow::Error::msg)?;
+
+        drop(held);
+        let mut held = [
+            Held::open(a, at(B[family], OPEN), PATIENCE)?,
+            Held::open_udp(a, at(B[family], OPEN), PATIENCE)?,
+        ];
+        silence(&mut held)?;
+        let records = revoke_some(node, &closed, Stage::End)?;
+        ensure!(records.is_empty(), "each is recorded once: {records:?}");
+        let left = count(node, &["udp"])? + count(node, &["ESTABLISHED"])?;
+        ensure!(left == 0, "{left} are left");
+        run(ruleset::transition(&plan(&closed)?, &plan(&open)?))?;
+    }
+    Ok(())
+}
