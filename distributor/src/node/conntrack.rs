@@ -193,6 +193,7 @@ impl Judge<'_> {
         let is_silenced = entry.is_silenced();
         let request = match (self.denies(entry), self.stage) {
             (false, _) if is_silenced => entry.silencing(false),
+            (true, _) if !is_silenced && self.is_left_to_proxy(entry) => return None,
             (true, Stage::Silence) if !is_silenced && !entry.is_closed() => entry.silencing(true),
             (true, Stage::End) => entry.deletion(),
             (false, _) | (true, Stage::Silence) => return None,
@@ -218,9 +219,6 @@ impl Judge<'_> {
         if self.asks_for_snapshots(entry) {
             return false;
         }
-        if self.is_proxied(entry) && (self.stage == Stage::Silence || entry.is_closing()) {
-            return false;
-        }
         match self.fate(&entry.seen) {
             Fate::Allowed(_) => false,
             Fate::Unknown => true,
@@ -240,6 +238,11 @@ impl Judge<'_> {
 
     fn pod_cidrs(&self) -> &[IpNet] {
         &self.settings.pod_cidrs
+    }
+
+    /// Its proxy is given time to close it, or is about to.
+    fn is_left_to_proxy(&self, entry: &Entry<'_>) -> bool {
+        self.is_proxied(entry) && (self.stage == Stage::Silence || entry.is_closing())
     }
 
     fn is_proxied(&self, entry: &Entry<'_>) -> bool {

@@ -24,6 +24,8 @@ pub fn falls_and_lifts() -> Result<()> {
     let open = kernel_only().snapshot(&PODS);
     let only_c = Some(vec![pods("c", tcp(OPEN, OPEN))]);
     let closed = kernel_only().policy("default/b", "b", only_c, None);
+    let behind_sidecar = closed.clone().tcp_path("default/b", TcpPath::Sidecar);
+    let behind_sidecar = behind_sidecar.snapshot(&PODS);
     let closed = closed.snapshot(&PODS);
     let plan = |bytes: &[u8]| -> Result<Plan> {
         let snapshot = Snapshot::check(bytes.to_vec())?;
@@ -48,6 +50,9 @@ pub fn falls_and_lifts() -> Result<()> {
             ensure!(records.len() >= held.len(), "{records:?}");
             let records = revoke_some(node, &closed, Stage::Silence)?;
             ensure!(records.is_empty(), "each is recorded once: {records:?}");
+            // Who carries it from now on does not matter to what is silent already.
+            let records = revoke_some(node, &behind_sidecar, Stage::Silence)?;
+            ensure!(records.is_empty(), "{records:?}");
             for held in held {
                 let answered = held.exchange(SILENCE);
                 ensure!(answered.is_err(), "a denied connection answered");
