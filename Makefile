@@ -1,14 +1,17 @@
 # Sidewall: build, test, show. `make help` lists what there is.
 
 CARGO        ?= cargo
-CARGO_DENY   := 0.20.2
 TOOLS        := $(CURDIR)/.tools
 TARGET_DIR   := $(or $(CARGO_TARGET_DIR),target)
 WASM_TARGET  := wasm32-unknown-unknown
 
+# Of the cargo commands that are installed into .tools when a target needs them.
+VERSION_deny     := 0.20.2
+VERSION_llvm-cov := 0.9.1
+
 .DEFAULT_GOAL := help
 .PHONY: help setup system-packages wasm-target envoy build filter test lint fmt fmt-check clippy \
-        clippy-wasm docs deny demo conformance bench clean
+        clippy-wasm docs deny coverage demo conformance bench clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,8 +58,11 @@ docs:
 deny: $(TOOLS)/bin/cargo-deny
 	$(TOOLS)/bin/cargo-deny --all-features check bans licenses sources
 
-$(TOOLS)/bin/cargo-deny:
-	$(CARGO) install cargo-deny --version $(CARGO_DENY) --locked --root $(TOOLS)
+$(TOOLS)/bin/cargo-%:
+	$(CARGO) install cargo-$* --version $(VERSION_$*) --locked --root $(TOOLS)
+
+coverage: $(TOOLS)/bin/cargo-llvm-cov ## How much of the engine its tests run; fails below 95 % of lines
+	PATH="$(TOOLS)/bin:$$PATH" scripts/coverage.sh 95
 
 demo: setup filter build ## Set up and watch policies decide connections in a lab
 	$(CARGO) run -q -p sidewall-host-tests --bin demo

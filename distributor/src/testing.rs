@@ -1,4 +1,4 @@
-//! A snapshot source for tests, filled by hand with real snapshots.
+//! A snapshot source for tests, filled by hand with real snapshots, and how hard random tests look.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,6 +14,9 @@ use sidewall_policy::snapshot::Snapshot;
 use tokio::sync::watch;
 
 use crate::snapshots::{Published, Recipient, SnapshotSource};
+
+#[path = "../../policy/tests/support/config.rs"]
+pub(crate) mod config;
 
 /// A pod of the namespace `default`.
 pub(crate) fn pod(name: &str) -> NamespacedName {

@@ -5,6 +5,7 @@
 
 mod support {
     pub mod cluster;
+    pub mod config;
     pub mod flow;
 }
 
@@ -26,11 +27,7 @@ use support::flow::{Aim, Targets, aim};
 const FLOWS: usize = 60;
 
 proptest! {
-    #![proptest_config(ProptestConfig {
-        failure_persistence: None,
-        max_shrink_iters: 100_000,
-        ..ProptestConfig::default()
-    })]
+    #![proptest_config(support::config::tried(256))]
 
     /// A node's bundle: every pod of the cluster is a subject.
     #[test]

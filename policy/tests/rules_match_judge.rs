@@ -2,6 +2,7 @@
 
 mod support {
     pub mod cluster;
+    pub mod config;
     pub mod flow;
 }
 
@@ -17,10 +18,7 @@ use sidewall_policy::snapshot::{PodRules, Snapshot, TableRules};
 use support::flow::{Aim, Targets, aim};
 
 proptest! {
-    #![proptest_config(ProptestConfig {
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    })]
+    #![proptest_config(support::config::tried(256))]
 
     #[test]
     fn rules_that_are_shown_are_those_that_judge(

@@ -6,6 +6,9 @@ use super::error::SnapshotError;
 use super::layout::{Entry, NONE, Span, TCP_KERNEL, TCP_NODE_PROXY, TCP_SIDECAR, Table, Text};
 use super::view::{View, slice};
 
+#[cfg(test)]
+mod tests;
+
 type Checked = Result<(), SnapshotError>;
 
 /// Checks the contents of all sections.

@@ -10,6 +10,7 @@ use sidewall_policy::spec;
 use super::build::*;
 use super::{Followed, delete};
 use crate::cluster::{Event, Object, Target};
+use crate::testing::config::tried;
 
 const NAMESPACES: [&str; 3] = ["x", "y", "z"];
 const APPS: [&str; 3] = ["web", "db", "tool"];
@@ -169,7 +170,7 @@ fn an_event() -> impl Strategy<Value = Event> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(tried(400))]
 
     #[test]
     fn everybody_has_what_a_compilation_from_scratch_gives(

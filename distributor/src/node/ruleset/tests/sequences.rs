@@ -11,6 +11,7 @@ use super::verdicts::{packet, ranges};
 use super::{snapshot, with_ranges, worlds};
 use crate::node::ruleset::object::Layer;
 use crate::node::ruleset::{Existing, Plan, Settings, Step, cleanup, install, replace, transition};
+use crate::testing::config::tried;
 
 /// Plans of one node, one after the other; the first may know nothing.
 fn plans() -> impl Strategy<Value = Vec<Plan>> {
@@ -85,7 +86,7 @@ fn listing(kernel: &Kernel) -> Existing {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+    #![proptest_config(tried(96))]
 
     #[test]
     fn every_moment_of_a_transition_is_old_or_new(

@@ -12,6 +12,7 @@ use super::packet::{Fate, Packet, walk};
 use super::{snapshot, with_ranges, worlds};
 use crate::node::ruleset::{DELIVER, Plan, Settings};
 use crate::node::seen::{self, Seen, within};
+use crate::testing::config::tried;
 
 /// Some pods have addresses outside of it, and some addresses in it belong to no pod.
 pub(super) fn ranges() -> Settings {
@@ -98,6 +99,8 @@ fn without_services(mut cluster: Cluster) -> Cluster {
 }
 
 proptest! {
+    #![proptest_config(tried(256))]
+
     #[test]
     fn the_table_decides_as_the_engine_does(
         cluster in worlds::cluster().prop_map(without_services),
