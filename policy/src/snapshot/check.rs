@@ -5,6 +5,7 @@ use zerocopy::byteorder::little_endian::U32;
 use super::error::SnapshotError;
 use super::layout::{Entry, NONE, Span, TCP_KERNEL, TCP_NODE_PROXY, TCP_SIDECAR, Table, Text};
 use super::view::{View, slice};
+use crate::compile::{OTHER_PROTOCOLS, protocol_code};
 
 #[cfg(test)]
 mod tests;
@@ -249,6 +250,17 @@ fn check_class(view: &View<'_>, class: Span) -> Checked {
             entry.low.get() <= entry.high.get(),
             "entries",
             "a range ends before it begins",
+        )?;
+        require(
+            protocol_code(entry.protocol) == entry.protocol,
+            "entries",
+            "unknown protocol",
+        )?;
+        let is_whole = (entry.low.get(), entry.high.get()) == (0, u16::MAX);
+        require(
+            is_whole || entry.protocol != OTHER_PROTOCOLS,
+            "entries",
+            "protocols without ports have a part of them",
         )?;
     }
     let disjoint = |a: &Entry, b: &Entry| (a.protocol, a.high.get()) < (b.protocol, b.low.get());

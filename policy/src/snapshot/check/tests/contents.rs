@@ -278,6 +278,34 @@ fn entries_of_a_class_are_ranges_side_by_side() {
     );
 }
 
+/// The node's table would take an unknown protocol for "all others", and a part of their ports for
+/// the whole; judging would not.
+#[test]
+fn entries_are_of_tcp_udp_and_sctp_or_of_all_others_without_ports() {
+    let last = |change: fn(&mut Entry)| {
+        with("entries", move |e: &mut [_]| {
+            change(e.last_mut().expect("one"))
+        })
+    };
+    for protocol in [18, 133, 254] {
+        let odd = with("entries", move |e: &mut [Entry]| {
+            e.last_mut().expect("one").protocol = protocol;
+        });
+        refused(odd, "entries", "unknown protocol");
+    }
+    refused(
+        last(|e| e.protocol = 255),
+        "entries",
+        "protocols without ports have a part of them",
+    );
+    let whole = last(|e| {
+        e.protocol = 255;
+        e.low = 0.into();
+        e.high = u16::MAX.into();
+    });
+    Snapshot::check(whole).expect("all other protocols");
+}
+
 #[test]
 fn services_are_in_order_and_their_verdicts_add_up() {
     const ORDER: &str = "they are not strictly ascending";
