@@ -8,10 +8,15 @@ WASM_TARGET  := wasm32-unknown-unknown
 # Of the cargo commands that are installed into .tools when a target needs them.
 VERSION_deny     := 0.20.2
 VERSION_llvm-cov := 0.9.1
+VERSION_fuzz     := 0.13.2
+
+# How long `make fuzz` takes a target, and `make fuzz-long` in all.
+FUZZ_SECONDS ?= 20
+FUZZ_MINUTES ?= 60
 
 .DEFAULT_GOAL := help
 .PHONY: help setup system-packages wasm-target envoy build filter test lint fmt fmt-check clippy \
-        clippy-wasm docs deny coverage demo conformance bench clean
+        clippy-wasm docs deny coverage fuzz fuzz-long demo conformance bench clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,17 +42,21 @@ filter: wasm-target ## Build the filter for Envoy
 
 test: setup filter build ## Set up and run every test
 	SIDEWALL_REQUIRE_NETNS=1 $(CARGO) test --workspace
+	$(MAKE) fuzz
 
 lint: fmt-check clippy clippy-wasm docs deny ## Formatting, clippy for both targets, docs, licences
 
 fmt: ## Format all code
 	$(CARGO) fmt --all
+	$(CARGO) fmt --manifest-path fuzz/Cargo.toml
 
 fmt-check:
 	$(CARGO) fmt --all --check
+	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
 
 clippy:
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	$(CARGO) clippy --manifest-path fuzz/Cargo.toml --target-dir $(TARGET_DIR) -- -D warnings
 
 clippy-wasm: wasm-target
 	$(CARGO) clippy -p sidewall-filter --target $(WASM_TARGET) -- -D warnings
@@ -63,6 +72,12 @@ $(TOOLS)/bin/cargo-%:
 
 coverage: $(TOOLS)/bin/cargo-llvm-cov ## How much of the engine its tests run; fails below 95 % of lines
 	PATH="$(TOOLS)/bin:$$PATH" scripts/coverage.sh 95
+
+fuzz: $(TOOLS)/bin/cargo-fuzz ## Fuzz each target for FUZZ_SECONDS, 20 by default
+	PATH="$(TOOLS)/bin:$$PATH" scripts/fuzz.sh $(FUZZ_SECONDS)
+
+fuzz-long: $(TOOLS)/bin/cargo-fuzz ## Random tests and fuzzing for FUZZ_MINUTES, 60 by default
+	PATH="$(TOOLS)/bin:$$PATH" scripts/fuzz-long.sh $(FUZZ_MINUTES)
 
 demo: setup filter build ## Set up and watch policies decide connections in a lab
 	$(CARGO) run -q -p sidewall-host-tests --bin demo

@@ -12,6 +12,8 @@
 mod convert;
 mod decode;
 mod event;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 pub mod manifests;
 mod report;
 mod yaml;

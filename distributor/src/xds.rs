@@ -14,6 +14,8 @@
 
 mod client;
 mod clients;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod identity;
 mod resource;
 mod server;

@@ -284,7 +284,7 @@ fn entries_of_a_class_are_ranges_side_by_side() {
 fn entries_are_of_tcp_udp_and_sctp_or_of_all_others_without_ports() {
     let last = |change: fn(&mut Entry)| {
         with("entries", move |e: &mut [_]| {
-            change(e.last_mut().expect("one"))
+            change(e.last_mut().expect("one"));
         })
     };
     for protocol in [18, 133, 254] {
