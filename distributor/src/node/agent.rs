@@ -12,7 +12,7 @@
 //! arrives; without one everything in the pod ranges is closed.
 //!
 //! Looking for drift reads the whole table, which takes long if that is large. A change does not wait
-//! for it: the look is given up, and the next one is not.
+//! for it: the look is given up, unless the last one that was not is too long ago.
 
 use std::fmt;
 use std::sync::Arc;
@@ -33,6 +33,9 @@ use super::ruleset::{Existing, Plan, Settings, replace, transition};
 /// The pause after a failure, doubled with each one that follows.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// For how long looks at the table may be given up.
+const LOOKED_WITHIN: Duration = Duration::from_secs(10);
 
 /// How the node is doing; printed as one line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,7 +74,6 @@ pub(super) struct Agent<K> {
 }
 
 /// What the agent has done so far.
-#[derive(Default)]
 struct Memory {
     /// What the kernel holds; `None` when that is not known.
     plan: Option<Plan>,
@@ -79,8 +81,8 @@ struct Memory {
     retry: Option<(Instant, Duration)>,
     /// A look at the table that is under way.
     look: Option<Look>,
-    /// The last look was given up for a change.
-    gave_up: bool,
+    /// When one ended that was not given up.
+    looked: Instant,
 }
 
 type Look = AbortOnDropHandle<Result<Existing, KernelError>>;
@@ -88,13 +90,19 @@ type Look = AbortOnDropHandle<Result<Existing, KernelError>>;
 impl<K: Kernel> Agent<K> {
     /// Runs until `shutdown` is cancelled. The table stays.
     pub(super) async fn run(mut self, shutdown: CancellationToken) {
-        let mut memory = Memory::default();
+        let mut memory = Memory {
+            plan: None,
+            retry: None,
+            look: None,
+            looked: Instant::now(),
+        };
         self.update(&mut memory).await;
         loop {
             let retry = memory.retry.map(|(at, _)| at);
+            let may_change = memory.look.is_none() || memory.looked.elapsed() < LOOKED_WITHIN;
             tokio::select! {
                 () = shutdown.cancelled() => return,
-                changed = self.snapshots.changed(), if memory.look.is_none() || !memory.gave_up => match changed {
+                changed = self.snapshots.changed(), if may_change => match changed {
                     Ok(()) => self.update(&mut memory).await,
                     // Whoever feeds us has ended: so will this process.
                     Err(_) => shutdown.cancelled().await,
@@ -111,7 +119,7 @@ impl<K: Kernel> Agent<K> {
     /// Brings the table up to date with the newest snapshot.
     async fn update(&mut self, memory: &mut Memory) {
         // What it would find is not what will be there.
-        memory.gave_up |= memory.look.take().is_some();
+        memory.look = None;
         let snapshot = self.snapshots.borrow_and_update().clone();
         let started = Instant::now();
         match self.apply(memory, snapshot.as_deref()).await {
@@ -168,7 +176,7 @@ impl<K: Kernel> Agent<K> {
     /// Tells whether the table is what it should be, and mends it.
     async fn examine(&mut self, memory: &mut Memory, existing: Result<Existing, KernelError>) {
         memory.look = None;
-        memory.gave_up = false;
+        memory.looked = Instant::now();
         let existing = match existing {
             Ok(existing) => existing,
             Err(error) => return self.fail(memory, &error),
