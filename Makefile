@@ -82,7 +82,7 @@ fuzz-long: $(TOOLS)/bin/cargo-fuzz ## Random tests and fuzzing for FUZZ_MINUTES,
 demo: setup filter build ## Set up and watch policies decide connections in a lab
 	$(CARGO) run -q -p sidewall-host-tests --bin demo
 
-conformance: setup filter build ## Run the upstream cases with real packets; PLANE=node for one plane
+conformance: setup filter build ## Run every case with real packets; PLANE=node for one plane
 	$(CARGO) run -q -p sidewall-host-tests --bin conformance -- $(if $(PLANE),--plane $(PLANE))
 
 bench: setup filter ## Measure; prints ratios and medians

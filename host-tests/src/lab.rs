@@ -50,6 +50,8 @@ pub use distributor::{NodeStatus, PodStatus, Problem, Status};
 pub use matrix::Matrix;
 pub use plane::Plane;
 pub use result::{ProbeResult, failures};
+pub(crate) use world::translation;
+
 pub use spec::{Expect, Family, ParseError, Party, Port, Probe, Target, read_probes};
 
 /// A running cluster. Everything is done through a shared reference, so that threads may probe it

@@ -18,6 +18,7 @@ mod link;
 mod netns;
 mod plan;
 mod service;
+mod tap;
 mod topology;
 
 use std::io;
@@ -26,7 +27,8 @@ use std::net::IpAddr;
 pub use command::CommandError;
 pub use netns::Netns;
 pub use plan::{External, Node, Plan, Pod};
-pub use service::{Protocol, Service, ServicePort};
+pub use service::{Protocol, Service, ServicePort, rules as service_rules};
+pub use tap::Tap;
 pub use topology::{CONTROL_V4, CONTROL_V6, Topology};
 
 /// What can go wrong with the lab's network.

@@ -35,6 +35,7 @@ use serde::{Deserialize, Serialize};
 
 pub use client::{Report, attempt};
 pub use held::Held;
+pub(crate) use raw::Association;
 pub use server::{Seen, Server};
 
 /// The longest line of either side: an identity and a nonce.

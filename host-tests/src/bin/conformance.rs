@@ -1,4 +1,5 @@
-//! `conformance`: runs the cases of the upstream NetworkPolicy suite against running labs.
+//! `conformance`: runs the cases of the upstream NetworkPolicy suite, and those that no suite has,
+//! against running labs.
 //!
 //! Exit code 0 when every case passes, 1 when one does not, 2 when that could not be told.
 
@@ -17,7 +18,7 @@ use sidewall_host_tests::lab::Plane;
 use sidewall_host_tests::sandbox::{self, Place};
 
 /// Runs the upstream NetworkPolicy cases with real packets: every pair of pods, by pod IP and by
-/// ClusterIP, over IPv4 and IPv6.
+/// ClusterIP, over IPv4 and IPv6. Then the cases that no suite has.
 #[derive(Debug, Parser)]
 #[command(name = "conformance", version)]
 struct Args {
@@ -25,9 +26,9 @@ struct Args {
     #[arg(long, value_enum)]
     plane: Option<Plane>,
 
-    /// Only the cases of these numbers
-    #[arg(long, value_name = "NUMBER")]
-    case: Vec<u32>,
+    /// Only cases whose file, number and name begin with one of these texts, such as `updates 21`
+    #[arg(long, value_name = "TEXT")]
+    case: Vec<String>,
 }
 
 fn main() -> ExitCode {
@@ -52,18 +53,20 @@ fn main() -> ExitCode {
 
 /// Whether every case passes.
 fn run(args: &Args) -> anyhow::Result<bool> {
-    let folder = cases::upstream();
-    let mut cases = cases::read(&folder)?;
-    cases.retain(|case| args.case.is_empty() || args.case.contains(&case.number));
-    anyhow::ensure!(!cases.is_empty(), "there is no case of these numbers");
-    let world = State::read(&folder.join("world"))?;
+    let mut cases = cases::read(&cases::upstream())?;
+    cases.extend(cases::read(&cases::extra())?);
+    cases.retain(|case| {
+        let name = case.to_string();
+        args.case.is_empty() || args.case.iter().any(|text| name.starts_with(text))
+    });
+    anyhow::ensure!(!cases.is_empty(), "there is no such case");
     let planes = args
         .plane
         .map_or_else(|| Plane::value_variants().to_vec(), |plane| vec![plane]);
     let mut summary = Vec::new();
     let mut all = true;
     for plane in planes {
-        let (of_plane, passed) = run_plane(plane, &cases, &world)?;
+        let (of_plane, passed) = run_plane(plane, &cases)?;
         all &= of_plane == passed;
         summary.push(format!(
             "conformance {}: {of_plane} cases, {passed} passed",
@@ -77,32 +80,21 @@ fn run(args: &Args) -> anyhow::Result<bool> {
 }
 
 /// How many cases there are for a plane, and how many pass.
-fn run_plane(plane: Plane, cases: &[Case], world: &State) -> anyhow::Result<(usize, usize)> {
+fn run_plane(plane: Plane, cases: &[Case]) -> anyhow::Result<(usize, usize)> {
     let started = Instant::now();
     println!("plane {}", name(plane));
-    let mut runner = Runner::start(world.clone(), plane)?;
     let mut tally = Tally::default();
-    let unmet = runner.reach_all(cases, &mut tally)?;
-    show(&unmet);
-    anyhow::ensure!(
-        unmet.is_empty(),
-        "not everybody is reached without a policy"
-    );
     let (mut count, mut passed) = (0, 0);
-    for case in cases {
-        let Case { number, name, .. } = case;
-        if let Some(reason) = case.skipped(plane) {
-            println!("  --   {number:2} {name}: {reason}");
-            continue;
-        }
-        count += 1;
-        let unmet = runner.run(case, &mut tally)?;
-        passed += usize::from(unmet.is_empty());
-        println!(
-            "  {} {number:2} {name}",
-            if unmet.is_empty() { "ok  " } else { "FAIL" }
-        );
-        show(&unmet);
+    let mut left: Vec<&Case> = cases.iter().collect();
+    while let Some(first) = left.first() {
+        // Those that take place in the same world take turns in one lab.
+        let is_there = |case: &&Case| case.folder() == first.folder() && case.world == first.world;
+        let (together, others): (Vec<&Case>, Vec<&Case>) =
+            left.iter().partition(|case| is_there(case));
+        let (of_world, passed_there) = run_world(plane, &together, &mut tally)?;
+        count += of_world;
+        passed += passed_there;
+        left = others;
     }
     let Tally {
         probes,
@@ -115,6 +107,37 @@ fn run_plane(plane: Plane, cases: &[Case], world: &State) -> anyhow::Result<(usi
         started.elapsed().as_secs_f64()
     );
     Ok((count, passed))
+}
+
+/// The same of cases that begin with the same objects.
+fn run_world(plane: Plane, cases: &[&Case], tally: &mut Tally) -> anyhow::Result<(usize, usize)> {
+    let (skipped, concerned): (Vec<&Case>, Vec<&Case>) =
+        cases.iter().partition(|case| case.skipped(plane).is_some());
+    for case in skipped {
+        let reason = case.skipped(plane).unwrap_or_default();
+        println!("  --   {case}: {reason}");
+    }
+    let Some(first) = concerned.first() else {
+        return Ok((0, 0));
+    };
+    let mut runner = Runner::start(State::of(first)?, plane)?;
+    let unmet = runner.reach_all(&concerned, tally)?;
+    show(&unmet);
+    anyhow::ensure!(
+        unmet.is_empty(),
+        "not everybody is reached without a policy"
+    );
+    let mut passed = 0;
+    for case in &concerned {
+        let unmet = runner.run(case, tally)?;
+        passed += usize::from(unmet.is_empty());
+        println!(
+            "  {} {case}",
+            if unmet.is_empty() { "ok  " } else { "FAIL" }
+        );
+        show(&unmet);
+    }
+    Ok((concerned.len(), passed))
 }
 
 fn show(unmet: &[Unmet]) {

@@ -1,30 +1,55 @@
 //! The case files, read strictly: what they may say is in `host-tests/cases/README.md`.
 
+mod check;
+mod pairs;
+mod restart;
+
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::Error;
-use crate::lab::Plane;
+use crate::lab::{Family, Plane};
 use crate::probe::Protocol;
 
-/// One case: policies come, change and go, and after each step there is a table of who reaches whom.
+pub use pairs::Pairs;
+pub use restart::Restart;
+
+/// One case: objects come, change and go, and after each step it is known who reaches whom.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Case {
-    /// The number that the source of the case gives it (`semantics 2.2`).
-    pub number: u32,
-    /// Its name there.
+    /// The number that the list it is from gives it: upstream's, or that of the acceptance list in
+    /// the README.
+    #[serde(default)]
+    pub number: Option<u32>,
+    /// Its name: upstream's, or what it shows.
     pub name: String,
+    /// Where it takes place; the folder `world` beside the file if left out.
+    #[serde(default)]
+    pub world: World,
     /// The planes that it does not concern, and why.
     #[serde(default)]
     pub skip: BTreeMap<PlaneName, String>,
     /// What happens, in this order.
     pub steps: Vec<Step>,
+    /// The file it is in.
+    #[serde(skip)]
+    pub file: PathBuf,
+}
+
+/// The objects that a case begins with.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(untagged)]
+pub enum World {
+    /// The manifests in a folder beside the file.
+    Folder(String),
+    /// These manifests and no others.
+    Objects(Vec<Value>),
 }
 
 /// A plane, as case files write it.
@@ -46,14 +71,30 @@ pub struct Step {
     /// Policies that are created or replaced: their specs by `namespace/name`.
     #[serde(default)]
     pub apply: BTreeMap<String, Value>,
-    /// Labels that are added: by `namespace/pod`, or by a namespace's name.
+    /// Objects of any kind that are created or replaced: whole manifests.
     #[serde(default)]
-    pub relabel: BTreeMap<String, BTreeMap<String, String>>,
-    /// Policies that are deleted.
+    pub objects: Vec<Value>,
+    /// Fields that are merged into objects (RFC 7386), by `KIND NAMESPACE/NAME` or `KIND NAME`.
+    #[serde(default)]
+    pub patch: BTreeMap<String, Value>,
+    /// Labels that are set, or with null removed: by `namespace/pod`, or by a namespace's name.
+    #[serde(default)]
+    pub relabel: BTreeMap<String, BTreeMap<String, Option<String>>>,
+    /// Policies that are deleted, by `namespace/name`; others by `KIND NAMESPACE/NAME`.
     #[serde(default)]
     pub delete: Vec<String>,
-    /// What holds then.
+    /// How often all of the above is done and undone, as fast as can be, before it is done for good.
+    #[serde(default)]
+    pub churn: u32,
+    /// Who is ended without notice and started again afterwards.
+    #[serde(default)]
+    pub restart: Vec<Restart>,
+    /// What holds then, of every pair of pods.
+    #[serde(default)]
     pub expect: Vec<Table>,
+    /// What holds then, of these ends alone.
+    #[serde(default)]
+    pub probe: Vec<Entry>,
 }
 
 /// Who reaches whom: everybody, but for those in `deny` that are not in `allow`.
@@ -65,7 +106,7 @@ pub struct Table {
     /// By which protocol; TCP if left out.
     #[serde(default)]
     pub protocol: Protocol,
-    /// Pairs that are denied.
+    /// Pairs of pods that are denied.
     #[serde(default)]
     pub deny: Vec<Pairs>,
     /// Pairs of those above that are allowed all the same.
@@ -73,30 +114,77 @@ pub struct Table {
     pub allow: Vec<Pairs>,
 }
 
-/// `FROM … -> TO …`: each of those to each of these. `*` may stand for a namespace, a pod or both.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub struct Pairs {
-    from: Vec<Pattern>,
-    to: Vec<Pattern>,
+/// Who reaches whom, of those that are named.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Entry {
+    /// At which port; 0 for ICMP.
+    #[serde(default)]
+    pub port: u16,
+    /// By which protocol; TCP if left out.
+    #[serde(default)]
+    pub protocol: Protocol,
+    /// Over which family; each that both ends have, if left out.
+    #[serde(default)]
+    pub family: Option<Family>,
+    /// Who reaches whom.
+    #[serde(default)]
+    pub allow: Vec<Pairs>,
+    /// Who does not reach whom.
+    #[serde(default)]
+    pub deny: Vec<Pairs>,
+    /// Who decides: of a denial the policies that isolate, of an allowance the rules that allow.
+    #[serde(default)]
+    pub by: Option<BTreeSet<String>>,
+    /// The planes that it does not concern, and why.
+    #[serde(default)]
+    pub skip: BTreeMap<PlaneName, String>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Pattern {
-    namespace: String,
-    pod: String,
+impl Default for World {
+    fn default() -> Self {
+        Self::Folder("world".to_owned())
+    }
+}
+
+impl PlaneName {
+    /// The name of a plane.
+    #[must_use]
+    pub fn of(plane: Plane) -> Self {
+        match plane {
+            Plane::Proxy => Self::Proxy,
+            Plane::Node => Self::Node,
+            Plane::Both => Self::Both,
+        }
+    }
 }
 
 impl Case {
     /// Why the case does not concern a plane, if it does not.
     #[must_use]
     pub fn skipped(&self, plane: Plane) -> Option<&str> {
-        let name = match plane {
-            Plane::Proxy => PlaneName::Proxy,
-            Plane::Node => PlaneName::Node,
-            Plane::Both => PlaneName::Both,
-        };
-        self.skip.get(&name).map(String::as_str)
+        self.skip.get(&PlaneName::of(plane)).map(String::as_str)
+    }
+
+    /// The folder that its world is in, unless it brings one along.
+    #[must_use]
+    pub fn folder(&self) -> Option<PathBuf> {
+        match &self.world {
+            World::Folder(name) => Some(self.file.with_file_name(name)),
+            World::Objects(_) => None,
+        }
+    }
+}
+
+/// `ports 17: endPort is inclusive`.
+impl fmt::Display for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let stem = self.file.file_stem().unwrap_or_default();
+        write!(f, "{}", stem.display())?;
+        if let Some(number) = self.number {
+            write!(f, " {number}")?;
+        }
+        write!(f, ": {}", self.name)
     }
 }
 
@@ -109,81 +197,31 @@ impl Table {
     }
 }
 
-impl Pairs {
-    fn contain(&self, from: &str, to: &str) -> bool {
-        let any = |patterns: &[Pattern], pod| patterns.iter().any(|pattern| pattern.is(pod));
-        any(&self.from, from) && any(&self.to, to)
-    }
-}
-
-impl Pattern {
-    fn is(&self, pod: &str) -> bool {
-        let matches = |pattern: &str, text| pattern == "*" || pattern == text;
-        pod.split_once('/').is_some_and(|(namespace, name)| {
-            matches(&self.namespace, namespace) && matches(&self.pod, name)
-        })
-    }
-}
-
-impl FromStr for Pattern {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let text = if text == "*" { "*/*" } else { text };
-        match text.split_once('/') {
-            Some((namespace, pod)) if !namespace.is_empty() && !pod.is_empty() => Ok(Self {
-                namespace: namespace.to_owned(),
-                pod: pod.to_owned(),
-            }),
-            _ => Err(format!("{text:?} is no pod: write NAMESPACE/POD or *")),
-        }
-    }
-}
-
-impl TryFrom<String> for Pairs {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        let (from, to) = text
-            .split_once(" -> ")
-            .ok_or_else(|| format!("{text:?} has no arrow: write FROM -> TO"))?;
-        let patterns = |side: &str| -> Result<Vec<Pattern>, String> {
-            side.split_whitespace().map(str::parse).collect()
-        };
-        let (from, to) = (patterns(from)?, patterns(to)?);
-        if from.is_empty() || to.is_empty() {
-            return Err(format!("{text:?} lacks a side: write FROM -> TO"));
-        }
-        Ok(Self { from, to })
-    }
-}
-
-/// Reads every `*.yaml` file of a folder, each a list of cases; sorted by number.
+/// Reads every `*.yaml` file of a folder, each a list of cases; sorted by number, then by file.
 ///
 /// # Errors
 ///
 /// [`Error::File`] names the file, and the case or the place in it.
 pub fn read(folder: &Path) -> Result<Vec<Case>, Error> {
     let mut cases: Vec<Case> = Vec::new();
-    let mut numbers = BTreeSet::new();
+    let mut names = BTreeSet::new();
     for path in files(folder)? {
         let error = |reason: String| Error::File {
             path: path.clone(),
             reason,
         };
         let text = fs::read_to_string(&path).map_err(|source| error(source.to_string()))?;
-        let found = parse(&text).map_err(error)?;
-        for case in &found {
-            if !numbers.insert(case.number) {
-                return Err(error(format!(
-                    "case {}: number: there are two",
-                    case.number
-                )));
+        for case in parse(&text).map_err(error)? {
+            if !names.insert((case.number, case.name.clone())) {
+                return Err(error(format!("case {:?}: there are two", case.name)));
             }
+            cases.push(Case {
+                file: path.clone(),
+                ..case
+            });
         }
-        cases.extend(found);
     }
-    cases.sort_by_key(|case| case.number);
+    cases.sort_by_key(|case| case.number.unwrap_or(u32::MAX));
     Ok(cases)
 }
 
@@ -210,41 +248,9 @@ pub(super) fn files(folder: &Path) -> Result<Vec<PathBuf>, Error> {
 fn parse(text: &str) -> Result<Vec<Case>, String> {
     let cases: Vec<Case> = serde_saphyr::from_str(text).map_err(|error| error.to_string())?;
     for case in &cases {
-        check(case).map_err(|reason| format!("case {}: {reason}", case.number))?;
+        check::case(case).map_err(|reason| format!("case {:?}: {reason}", case.name))?;
     }
     Ok(cases)
-}
-
-/// What the types cannot say.
-fn check(case: &Case) -> Result<(), String> {
-    if case.steps.is_empty() {
-        return Err("steps: there is none".to_owned());
-    }
-    let is_tcp = |table: &Table| table.protocol == Protocol::Tcp;
-    for (number, step) in (1..).zip(&case.steps) {
-        if step.expect.is_empty() {
-            return Err(format!("steps[{number}].expect: there is no table"));
-        }
-        for name in step.apply.keys().chain(&step.delete) {
-            if name.split('/').count() != 2 {
-                return Err(format!(
-                    "steps[{number}]: {name:?} is no policy: write NAMESPACE/NAME"
-                ));
-            }
-        }
-        for table in &step.expect {
-            if table.protocol == Protocol::Icmp {
-                return Err(format!("steps[{number}].expect: ICMP has no port"));
-            }
-            if !is_tcp(table) && case.skipped(Plane::Proxy).is_none() {
-                return Err(format!(
-                    "steps[{number}].expect: {} does not concern plane proxy; say so in skip",
-                    table.protocol
-                ));
-            }
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -252,6 +258,7 @@ mod tests {
     use super::*;
 
     const CASE: &str = "[{number: 1, name: n, steps: [{expect: [{port: 80, deny: ['* -> x/a x/b'], allow: ['y/* -> x/a']}]}]}]";
+    const PROBE: &str = "[{name: n, steps: [{probe: [{port: 80, deny: ['node:n -> x/a', 'x/a -> service:x/s address:10.0.0.1']}]}]}]";
 
     #[test]
     fn exceptions_of_denials_are_allowed() {
@@ -271,20 +278,59 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_named() {
-        for (right, wrong, part) in [
-            ("deny", "denied", "denied"),
-            ("* ->", "* to", "has no arrow"),
-            ("-> x/a x/b", "-> xa", "\"xa\" is no pod"),
+        for (text, right, wrong, part) in [
+            (CASE, "deny", "denied", "denied"),
+            (CASE, "* ->", "* to", "has no arrow"),
+            (CASE, "-> x/a x/b", "-> xa", "\"xa\" is no target"),
+            (CASE, "* ->", "node:n ->", "only pods"),
             (
+                CASE,
                 "[{expect",
                 "[{delete: [p], expect",
-                "case 1: steps[1]: \"p\" is no policy",
+                "case \"n\": steps[1]: \"p\" is no object",
             ),
-            ("port: 80", "port: 80, protocol: UDP", "say so in skip"),
-            ("port: 80", "port: 80, protocol: ICMP", "ICMP has no port"),
-            ("name: n", "name: n, skip: {kernel: no}", "kernel"),
+            (
+                CASE,
+                "port: 80",
+                "port: 80, protocol: UDP",
+                "say so in skip",
+            ),
+            (
+                CASE,
+                "port: 80",
+                "port: 80, protocol: ICMP",
+                "ICMP has no port",
+            ),
+            (CASE, "name: n", "name: n, skip: {kernel: no}", "kernel"),
+            (
+                PROBE,
+                "port: 80",
+                "port: 80, protocol: UDP",
+                "say so in skip",
+            ),
+            (PROBE, "node:n", "node:", "\"node:\" is no source"),
+            (PROBE, "port: 80,", "port: 80, ports: [1],", "ports"),
+            (PROBE, "port: 80,", "", "there is no port"),
+            (
+                PROBE,
+                "[{probe",
+                "[{restart: [everything], probe",
+                "\"everything\" cannot be restarted",
+            ),
+            (
+                PROBE,
+                "[{probe",
+                "[{patch: {Pod: {}}, probe",
+                "\"Pod\" is no object",
+            ),
+            (
+                PROBE,
+                "[{probe",
+                "[{objects: [{kind: Pod}], probe",
+                "metadata.name",
+            ),
         ] {
-            let error = parse(&CASE.replace(right, wrong)).unwrap_err();
+            let error = parse(&text.replace(right, wrong)).unwrap_err();
             assert!(error.contains(part), "{wrong}: {error}");
         }
     }
@@ -296,6 +342,9 @@ mod tests {
         assert_eq!(read(folder.path()).unwrap().len(), 1);
         fs::write(folder.path().join("b.yaml"), CASE).unwrap();
         let error = read(folder.path()).unwrap_err().to_string();
-        assert!(error.contains("b.yaml: case 1: number"), "{error}");
+        assert!(
+            error.contains("b.yaml: case \"n\": there are two"),
+            "{error}"
+        );
     }
 }

@@ -117,12 +117,10 @@ impl World {
 
     /// What the nodes translate.
     pub(super) fn dnat(&self) -> Vec<net::Service> {
-        let service = |(name, service): (&String, &Service)| net::Service {
-            name: name.clone(),
-            addresses: service.addresses.clone(),
-            ports: service.ports.iter().map(dnat_port).collect(),
-        };
-        self.services.iter().map(service).collect()
+        let services = self.services.iter();
+        services
+            .map(|(name, service)| translation(name, service.addresses.clone(), &service.ports))
+            .collect()
     }
 }
 
@@ -154,6 +152,19 @@ impl Pod {
             )
         };
         same(self) == same(new)
+    }
+}
+
+/// What nodes translate for a Service.
+pub(crate) fn translation(
+    name: &str,
+    addresses: Vec<IpAddr>,
+    ports: &[model::ServicePort],
+) -> net::Service {
+    net::Service {
+        name: name.to_owned(),
+        addresses,
+        ports: ports.iter().map(dnat_port).collect(),
     }
 }
 

@@ -62,7 +62,8 @@ impl Netns {
         Self::create_with(name, &FORWARDING)
     }
 
-    fn create_with(name: &str, settings: &[(&str, &str)]) -> Result<Self, Error> {
+    /// Makes a namespace with settings of its own, as paths below `/proc/sys`.
+    pub(super) fn create_with(name: &str, settings: &[(&str, &str)]) -> Result<Self, Error> {
         let path = Path::new(NETNS_DIR).join(name);
         // A namespace is born around a thread; the mount keeps it when the thread is gone.
         let made = thread::scope(|scope| scope.spawn(|| make(&path, settings)).join());

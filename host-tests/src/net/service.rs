@@ -60,8 +60,9 @@ pub struct ServicePort {
     pub backends: Vec<SocketAddr>,
 }
 
-/// The rules of a node with these addresses.
-pub(super) fn rules(services: &[Service], node: &[IpAddr]) -> String {
+/// The rules of a node with these addresses, for `nft -f -`; they replace those that were there.
+#[must_use]
+pub fn rules(services: &[Service], node: &[IpAddr]) -> String {
     let mut plan = Rules::default();
     for service in services {
         for port in &service.ports {

@@ -60,21 +60,21 @@ pub(super) fn without_port(address: SocketAddr) -> SocketAddr {
 
 /// An INIT or INIT ACK.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Association {
-    pub(super) source: u16,
-    pub(super) destination: u16,
+pub(crate) struct Association {
+    pub(crate) source: u16,
+    pub(crate) destination: u16,
     /// The tag that the other end wants to see: 0 in an INIT.
-    pub(super) verification: u32,
+    pub(crate) verification: u32,
     /// The tag that this end wants to see.
-    pub(super) initiate: u32,
-    pub(super) is_ack: bool,
+    pub(crate) initiate: u32,
+    pub(crate) is_ack: bool,
     /// What the probe has to say.
-    pub(super) words: String,
+    pub(crate) words: String,
 }
 
 impl Association {
     /// The packet, with its checksum (RFC 9260, appendix A).
-    pub(super) fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
         let mut chunk = Vec::new();
         chunk.extend_from_slice(&self.initiate.to_be_bytes());
         chunk.extend_from_slice(&65_536_u32.to_be_bytes()); // a_rwnd
