@@ -5,6 +5,7 @@
 //!     └─ net ── nodes, pods and external hosts as network namespaces
 //!         ├─ envoy ── real Envoys from the bootstraps in envoy/
 //!         └─ probe ── servers that say who they are, and clients that check it
+//!  cases ── who reaches whom, as data, and what holds every engine to it
 //!  wasm_host ── the built filter on wasmtime, with a host that tests can ask and break
 //! ```
 

@@ -57,3 +57,33 @@ fn a_wrong_table_is_found_out() {
         "{unmet:#?}"
     );
 }
+
+/// The list of cases that no suite has names each of them, so that what it says is shown is there.
+#[test]
+fn the_readme_lists_every_case() {
+    let readme = cases::extra().with_file_name("README.md");
+    let readme = std::fs::read_to_string(readme).unwrap();
+    let cases = cases::read(&cases::extra()).unwrap();
+    for case in &cases {
+        let stem = case.file.file_stem().unwrap_or_default().to_string_lossy();
+        let cited = case
+            .number
+            .map_or_else(|| format!("`{stem}`"), |number| format!("| {number} | "));
+        let by_number = case.number.map(|number| format!("`{stem}` {number}"));
+        let row = readme.lines().find(|line| line.contains(&cited));
+        let row = row.unwrap_or_else(|| panic!("{case}: not in the list"));
+        assert!(
+            by_number.is_none_or(|cited| row.contains(&cited)),
+            "{case}: {row}"
+        );
+    }
+    // And what it cites is there.
+    let cites = readme.match_indices("`bypass-").map(|(at, _)| {
+        let rest = &readme[at + 1..];
+        rest.split('`').next().unwrap_or_default()
+    });
+    for stem in cites.filter(|stem| !stem.contains('*')) {
+        let is_it = |case: &&Case| case.file.file_stem().is_some_and(|found| found == stem);
+        assert!(cases.iter().any(|case| is_it(&case)), "{stem} is cited");
+    }
+}

@@ -1,5 +1,7 @@
 //! Cases held by a running lab: what they say is applied to what enforces there, and probed.
 
+mod records;
+
 use std::collections::BTreeSet;
 
 use super::spec::{Entry, PlaneName, Restart, Step, Table};
@@ -89,14 +91,17 @@ impl Runner {
         let mut unmet = Vec::new();
         for (number, step) in (1..).zip(&case.steps) {
             self.advance(case, step)?;
-            let mut probes: Vec<Probe> = step
-                .expect
-                .iter()
-                .flat_map(|table| self.of_table(table))
-                .collect();
+            let tables = step.expect.iter().flat_map(|table| self.of_table(table));
+            let mut probes: Vec<Probe> = tables.collect();
             probes.extend(step.probe.iter().flat_map(|entry| self.of_entry(entry)));
             unmet.extend(self.restart(number, step, &probes, tally)?);
+            let before = self.records()?;
             unmet.extend(self.probe(number, &probes, tally)?);
+            let named = self.misnamed(step, &before)?.into_iter();
+            unmet.extend(named.map(|found| Unmet {
+                step: number,
+                found,
+            }));
         }
         self.become_state(self.world.clone())?;
         self.lab.wait_applied()?;

@@ -282,7 +282,7 @@ mod tests {
             (CASE, "deny", "denied", "denied"),
             (CASE, "* ->", "* to", "has no arrow"),
             (CASE, "-> x/a x/b", "-> xa", "\"xa\" is no target"),
-            (CASE, "* ->", "node:n ->", "only pods"),
+            (CASE, "'* ->", "'node:n ->", "only pods"),
             (
                 CASE,
                 "[{expect",
