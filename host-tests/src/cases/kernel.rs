@@ -36,7 +36,7 @@ const RECORDED: usize = 90;
 const NUMBERS: u16 = 25_000;
 
 /// How long a record may take.
-const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Kernels of nodes, kept from case to case.
 #[derive(Debug, Default)]

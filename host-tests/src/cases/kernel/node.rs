@@ -28,7 +28,7 @@ const LAST: u16 = 39_999;
 const BATCH: usize = 64;
 
 /// How long a packet may take that is expected to come back, on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A node.
 #[derive(Debug)]

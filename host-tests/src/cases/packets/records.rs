@@ -74,14 +74,14 @@ impl Runner {
         }
     }
 
-    /// Whom the records name of what a probe tried. Of a Service only the source is looked at: the
-    /// destination may be any backend.
+    /// Whom the records name of what a probe tried. Of a Service, or of a node's port that may lead to one,
+    /// only the source is looked at: the destination may be any backend.
     fn named(&self, probe: &Probe, records: &[Value]) -> Result<Named, Error> {
         let sources = self.lab.addresses(&probe.from.to_string())?;
         let targets = match &probe.to {
             lab::Target::Pod(pod) => self.lab.addresses(pod)?,
-            lab::Target::Address(address) => vec![*address],
-            lab::Target::Service(_) => Vec::new(),
+            lab::Target::Address(address) if !self.leads_on(*address) => vec![*address],
+            lab::Target::Address(_) | lab::Target::Service(_) => Vec::new(),
         };
         let port = match probe.port {
             Port::Number(port) if probe.protocol != Protocol::Icmp => Some(port),
@@ -105,6 +105,25 @@ impl Runner {
                 .collect()
         };
         Ok(records.iter().filter(is_of).map(names).collect())
+    }
+
+    /// Whether an address is a Service's or a node's.
+    fn leads_on(&self, address: IpAddr) -> bool {
+        let is_it = |value: &Value| {
+            value
+                .as_str()
+                .is_some_and(|text| text.parse() == Ok(address))
+        };
+        let services = self.state.objects("Service").flat_map(|service| {
+            let spec = &service["spec"];
+            [&spec["clusterIPs"], &spec["externalIPs"]]
+        });
+        let mut services = services.filter_map(Value::as_array).flatten();
+        let nodes = self.state.objects("Node");
+        let mut nodes = nodes
+            .filter_map(|node| node["status"]["addresses"].as_array())
+            .flatten();
+        services.any(is_it) || nodes.any(|each| is_it(&each["address"]))
     }
 }
 
