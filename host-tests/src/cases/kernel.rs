@@ -198,14 +198,12 @@ impl Kernel {
             travelling.has_arrived = true;
             return Ok(travelling);
         }
-        let own = compiled.node.owner(question.source).is_none();
-        let speaker = self
-            .ground
-            .iter()
-            .find(|(_, own, _)| own.contains(&question.source));
-        if let (true, Some((name, ..))) =
-            (own && !matches!(question.from, Party::External(_)), speaker)
-        {
+        let mut grounds = self.ground.iter();
+        let speaker = grounds
+            .find(|(_, addresses, _)| addresses.contains(&question.source))
+            .filter(|_| compiled.node.owner(question.source).is_none())
+            .filter(|_| !matches!(question.from, Party::External(_)));
+        if let Some((name, ..)) = speaker {
             if let Some((to, bytes)) = self.nodes[name].speak(&first)? {
                 travelling.next = onward(compiled, name, to);
                 travelling.has_arrived = travelling.next.is_none();
