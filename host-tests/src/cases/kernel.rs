@@ -224,13 +224,13 @@ impl Kernel {
     ) -> Vec<String> {
         let mut unmet = Vec::new();
         for (name, node) in &self.nodes {
+            let here = dropped.iter().filter(|(_, (_, node))| node == name);
+            let mut due: BTreeSet<u16> = here.map(|(number, _)| *number).collect();
             let drops = self.drops.entry(name.clone()).or_default();
-            let mut due: BTreeSet<u16> = BTreeSet::new();
-            for (number, _) in dropped.iter().filter(|(_, (_, node))| node == name) {
-                *drops += 1;
-                if *drops <= RECORDED {
-                    due.insert(*number);
-                }
+            *drops += due.len();
+            if *drops > RECORDED {
+                // Some are told, and nobody knows which.
+                due.clear();
             }
             let started = Instant::now();
             while started.elapsed() < PATIENCE {
