@@ -172,6 +172,11 @@ impl ApiServer {
         self.shared.store().compact();
     }
 
+    /// Begins to count revisions anew, as after a backup was put back: what clients have seen is ahead.
+    pub fn rewind(&self) {
+        self.shared.store().rewind();
+    }
+
     /// Whether a watch of forgotten history is refused with the status 410, instead of being told by an
     /// event.
     pub fn refuse_expired_watches(&self, by_status: bool) {
@@ -193,11 +198,23 @@ impl ApiServer {
         Ok(())
     }
 
+    /// Refuses everything about a resource, such as `pods`, from now on (403).
+    pub fn forbid(&self, resource: &str) {
+        self.shared.faults.forbid(Some(resource));
+    }
+
     /// Answers as it should again, and at once.
     pub fn recover(&self) {
         self.shared.faults.fail(None);
+        self.shared.faults.forbid(None);
         self.shared.faults.set_delay(Duration::ZERO);
+        self.shared.faults.set_hasty(false);
         self.shared.faults.cut(0);
+    }
+
+    /// Ends every watch as soon as it has begun.
+    pub fn end_watches_at_once(&self) {
+        self.shared.faults.set_hasty(true);
     }
 
     /// Takes this long for every answer from now on.
@@ -246,6 +263,24 @@ impl ApiServer {
             object: describe(object),
             message,
         })
+    }
+
+    /// Removes an object, of whatever kind, at once.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn remove(&self, api_version: &str, kind: &str, id: &str) -> Result<(), Error> {
+        request::remove(&self.shared, api_version, kind, id).map_err(|message| Error::Refused {
+            object: format!("{kind} {id}"),
+            message,
+        })
+    }
+
+    /// Every object as it is now.
+    #[must_use]
+    pub fn objects(&self) -> Vec<Value> {
+        let store = self.shared.store();
+        store.objects().map(|object| Value::clone(object)).collect()
     }
 
     fn server(&self) -> MutexGuard<'_, Server> {

@@ -12,7 +12,7 @@ use std::time::Duration;
 ///
 /// What the connection said, or [`io::ErrorKind::Other`] with the status line and the body of any
 /// other answer.
-pub(crate) fn get(address: SocketAddr, path: &str, timeout: Duration) -> io::Result<String> {
+pub fn get(address: SocketAddr, path: &str, timeout: Duration) -> io::Result<String> {
     let mut stream = TcpStream::connect_timeout(&address, timeout)?;
     stream.set_read_timeout(Some(timeout))?;
     stream.set_write_timeout(Some(timeout))?;

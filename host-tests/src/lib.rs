@@ -14,7 +14,7 @@ pub mod bench;
 pub mod cases;
 pub mod envoy;
 pub mod harness;
-mod http;
+pub mod http;
 pub mod lab;
 pub mod net;
 pub mod probe;

@@ -57,6 +57,13 @@ impl Refusal {
         Self::new(StatusCode::BAD_REQUEST, "BadRequest", message)
     }
 
+    pub(super) fn forbidden(resource: &str) -> Self {
+        let message = format!(
+            "{resource} is forbidden: User \"anybody\" cannot list resource \"{resource}\" at the cluster scope"
+        );
+        Self::new(StatusCode::FORBIDDEN, "Forbidden", message)
+    }
+
     pub(super) fn unsupported_media(kind: &str) -> Self {
         let message = format!(
             "bodies of type {kind:?} are not served here; send JSON, as `kubectl apply` does"

@@ -14,6 +14,10 @@ pub(super) struct Faults(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     failing: Option<(StatusCode, Option<u32>)>,
+    /// A resource that nobody may read, as in paths.
+    forbidden: Option<String>,
+    /// Whether every watch ends as soon as it has begun.
+    hasty: bool,
     delay: Duration,
     /// How many events of watches are cut in the middle from now on.
     cuts: u32,
@@ -27,9 +31,27 @@ impl Faults {
         self.lock().failing = failing;
     }
 
-    pub(super) fn refusal(&self) -> Option<Refusal> {
-        let (code, retry_after) = self.lock().failing?;
+    pub(super) fn forbid(&self, resource: Option<&str>) {
+        self.lock().forbidden = resource.map(str::to_owned);
+    }
+
+    pub(super) fn refusal(&self, path: &str) -> Option<Refusal> {
+        let state = self.lock();
+        if let Some(resource) = &state.forbidden
+            && path.split('/').any(|part| part == resource)
+        {
+            return Some(Refusal::forbidden(resource));
+        }
+        let (code, retry_after) = state.failing?;
         Some(Refusal::failing(code, retry_after))
+    }
+
+    pub(super) fn set_hasty(&self, hasty: bool) {
+        self.lock().hasty = hasty;
+    }
+
+    pub(super) fn is_hasty(&self) -> bool {
+        self.lock().hasty
     }
 
     pub(super) fn set_delay(&self, delay: Duration) {

@@ -416,6 +416,22 @@ pub(super) fn put_unchecked(shared: &Shared, object: &Value) -> Result<(), Strin
     put().map_err(|refusal: Refusal| refusal.message)
 }
 
+/// Removes an object; `id` is its name, with its namespace in front if it has one.
+pub(super) fn remove(
+    shared: &Shared,
+    api_version: &str,
+    kind: &str,
+    id: &str,
+) -> Result<(), String> {
+    let (namespace, name) = id.split_once('/').unwrap_or(("default", id));
+    let metadata = json!({ "namespace": namespace, "name": name });
+    let object = json!({ "apiVersion": api_version, "kind": kind, "metadata": metadata });
+    let target = of_object(&object)?;
+    let key = target.key(name);
+    let removed = key.and_then(|key| delete(shared, key, Some(0)));
+    removed.map(drop).map_err(|refusal| refusal.message)
+}
+
 fn of_object(object: &Value) -> Result<Target, String> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let (version, kind) = (text(&object["apiVersion"]), text(&object["kind"]));

@@ -122,7 +122,7 @@ async fn serve(State(shared): State<Arc<Shared>>, request: HttpRequest<Body>) ->
     if !delay.is_zero() {
         tokio::time::sleep(delay).await;
     }
-    if let Some(refusal) = shared.faults.refusal() {
+    if let Some(refusal) = shared.faults.refusal(request.uri().path()) {
         return refusal.into_response();
     }
     let (parts, body) = request.into_parts();

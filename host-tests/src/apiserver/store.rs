@@ -277,4 +277,15 @@ impl Store {
         self.history.clear();
         self.continuations.clear();
     }
+
+    /// Everything, without order.
+    pub(super) fn objects(&self) -> impl Iterator<Item = &Arc<Value>> {
+        self.objects.values()
+    }
+
+    /// Begins to count anew, as after a backup was put back: clients know of a future that has not been.
+    pub(super) fn rewind(&mut self) {
+        self.revision = 1;
+        self.compact();
+    }
 }

@@ -74,7 +74,11 @@ pub(super) fn answer(shared: &Arc<Shared>, scope: Scope, wish: &Wish) -> Answer<
         changed,
         ends: now + wish.timeout.unwrap_or(DEFAULT_TIMEOUT),
         next_bookmark: now + BOOKMARKS,
-        ending: Ending::Open,
+        ending: if shared.faults.is_hasty() {
+            Ending::Clean
+        } else {
+            Ending::Open
+        },
     };
     let lines = stream::unfold(state, |mut state| async move {
         let line = state.next().await?;
