@@ -11,6 +11,10 @@ use tracing_subscriber::EnvFilter;
 
 use crate::{inspect, node, redirect, serve, shutdown, xds};
 
+/// What is logged unless RUST_LOG says otherwise. An API server's failures are reported as problems, once;
+/// its client would log each attempt.
+const QUIET: &str = "info,kube_client=off,kube_runtime=off";
+
 /// Kubernetes NetworkPolicy, enforced where the traffic is.
 #[derive(Debug, Parser)]
 #[command(name = "sidewall", version)]
@@ -100,9 +104,10 @@ async fn run_node(args: node::Args) -> anyhow::Result<()> {
 
 impl LogFormat {
     fn start(self) -> anyhow::Result<()> {
+        let asked = std::env::var(EnvFilter::DEFAULT_ENV).unwrap_or_default();
         let filter = EnvFilter::builder()
             .with_default_directive(LevelFilter::INFO.into())
-            .from_env()
+            .parse(if asked.is_empty() { QUIET } else { &asked })
             .context("RUST_LOG is not a list of filters such as info,sidewall_distributor=debug")?;
         let lines = tracing_subscriber::fmt()
             .with_env_filter(filter)

@@ -212,7 +212,7 @@ impl ApiServer {
         self.shared.faults.cut(0);
     }
 
-    /// Ends every watch as soon as it has begun.
+    /// Ends every watch as soon as it has said what there is to say.
     pub fn end_watches_at_once(&self) {
         self.shared.faults.set_hasty(true);
     }
@@ -249,6 +249,17 @@ impl ApiServer {
     /// When the server would refuse it.
     pub fn put(&self, object: &Value) -> Result<(), Error> {
         request::put(&self.shared, object).map_err(|message| Error::Refused {
+            object: describe(object),
+            message,
+        })
+    }
+
+    /// Writes the status of an object that is there, as its kubelet or controller would.
+    ///
+    /// # Errors
+    /// When there is no such object, or it has no status.
+    pub fn put_status(&self, object: &Value) -> Result<(), Error> {
+        request::put_status(&self.shared, object).map_err(|message| Error::Refused {
             object: describe(object),
             message,
         })

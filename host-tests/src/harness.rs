@@ -39,6 +39,12 @@ pub fn main_outside(cases: &[Case]) -> ExitCode {
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
 
+/// Runs the cases where they are, for those that need nothing but what the build made.
+#[must_use]
+pub fn main_anywhere(cases: &[Case]) -> ExitCode {
+    libtest_mimic::run(&Arguments::from_args(), runnable(cases)).exit_code()
+}
+
 /// Runs the cases where they are, with the real `kubectl`.
 #[must_use]
 pub fn main_with_kubectl(cases: &[Case]) -> ExitCode {

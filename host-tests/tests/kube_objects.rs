@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
-use sidewall_host_tests::apiserver::ApiServer;
+use sidewall_host_tests::apiserver::{ApiServer, Kubectl};
 use sidewall_host_tests::harness::{self, Case};
 
 use objects::{pod, policy, shop};
@@ -39,9 +39,10 @@ const CASES: [Case; 5] = [
 /// Apply, label and delete, each followed by what it calls for and by nothing else.
 fn kubectl_changes_are_published() -> Result<()> {
     let mut site = Site::start(&shop())?;
-    let changed = |site: &mut Site, what: &[&str], change: &dyn Fn(&Site) -> Result<()>| {
+    let kubectl = kubectl(&site)?;
+    let mut changed = |what: &[&str], arguments: &[&str], input: &str| -> Result<()> {
         let before = site.published()?.len();
-        change(site)?;
+        kubectl.run_with(arguments, input)?;
         site.caught_up()?;
         let mut pods: Vec<String> = site.published()?[before..]
             .iter()
@@ -51,61 +52,42 @@ fn kubectl_changes_are_published() -> Result<()> {
         ensure!(pods == what, "published for {pods:?}, not for {what:?}");
         Ok(())
     };
-    let kubectl = |site: &Site, arguments: &[&str]| -> Result<()> {
-        site.kubectl.run(arguments)?;
-        Ok(())
-    };
-    changed(&mut site, &["shop/cache"], &|site| {
-        site.kubectl
-            .apply(&policy("cache", "cache", "web", 6379).to_string())?;
-        Ok(())
-    })?;
-    changed(&mut site, &["shop/cache", "shop/db"], &|site| {
-        kubectl(
-            site,
-            &[
-                "label",
-                "pod",
-                "web",
-                "-n",
-                "shop",
-                "app=front",
-                "--overwrite",
-            ],
-        )
-    })?;
+    let cache = policy("cache", "cache", "web", 6379).to_string();
+    changed(&["shop/cache"], &["apply", "-f", "-"], &cache)?;
+    let relabel = [
+        "label",
+        "pod",
+        "web",
+        "-n",
+        "shop",
+        "app=front",
+        "--overwrite",
+    ];
+    changed(&["shop/cache", "shop/db"], &relabel, "")?;
     // Nothing depends on this label.
-    changed(&mut site, &[], &|site| {
-        kubectl(site, &["label", "pod", "db", "-n", "shop", "note=x"])
-    })?;
-    changed(&mut site, &["shop/cache"], &|site| {
-        kubectl(site, &["delete", "networkpolicy", "cache", "-n", "shop"])
-    })?;
-    changed(&mut site, &["shop/db"], &|site| {
-        kubectl(
-            site,
-            &[
-                "annotate",
-                "networkpolicy",
-                "db",
-                "-n",
-                "shop",
-                "sidewall.dev/mode=audit",
-            ],
-        )
-    })?;
-    changed(&mut site, &["shop/cache", "shop/db", "shop/web"], &|site| {
-        kubectl(
-            site,
-            &[
-                "annotate",
-                "node",
-                "one",
-                "sidewall.dev/node-addresses=10.0.0.254",
-            ],
-        )
-    })?;
-    Ok(())
+    changed(&[], &["label", "pod", "db", "-n", "shop", "note=x"], "")?;
+    let delete = ["delete", "networkpolicy", "cache", "-n", "shop"];
+    changed(&["shop/cache"], &delete, "")?;
+    let audit = [
+        "annotate",
+        "networkpolicy",
+        "db",
+        "-n",
+        "shop",
+        "sidewall.dev/mode=audit",
+    ];
+    changed(&["shop/db"], &audit, "")?;
+    let gateway = [
+        "annotate",
+        "node",
+        "one",
+        "sidewall.dev/node-addresses=10.0.0.254",
+    ];
+    changed(&["shop/cache", "shop/db", "shop/web"], &gateway, "")
+}
+
+fn kubectl(site: &Site) -> Result<Kubectl> {
+    Ok(Kubectl::new(&site.server.kubeconfig(), None)?)
 }
 
 fn nothing_before_every_kind() -> Result<()> {
@@ -133,12 +115,13 @@ fn nothing_before_every_kind() -> Result<()> {
 /// Host network, ended pods, pods without an address; terminating ones go on counting.
 fn pods_that_do_not_count() -> Result<()> {
     let mut site = Site::start(&shop())?;
+    let kubectl = kubectl(&site)?;
     let mut host = pod("host", "web", 1);
     host["spec"]["hostNetwork"] = json!(true);
     host["status"]["podIPs"] = json!([{ "ip": "192.168.50.1" }]);
     host["status"]["podIP"] = json!("192.168.50.1");
     site.server.put(&host)?;
-    site.kubectl.apply(
+    kubectl.apply(
         &json!({
             "apiVersion": "v1", "kind": "Pod",
             "metadata": { "name": "new", "namespace": "shop", "labels": { "app": "web" } },
@@ -151,8 +134,7 @@ fn pods_that_do_not_count() -> Result<()> {
     ensure!(pods == ["shop/cache", "shop/db", "shop/web"], "{pods:?}");
 
     let db = site.revisions()?["shop/db"].clone();
-    site.kubectl
-        .run(&["delete", "pod", "web", "-n", "shop", "--wait=false"])?;
+    kubectl.run(&["delete", "pod", "web", "-n", "shop", "--wait=false"])?;
     site.caught_up()?;
     ensure!(
         site.revisions()?["shop/db"] == db,

@@ -16,7 +16,7 @@ struct State {
     failing: Option<(StatusCode, Option<u32>)>,
     /// A resource that nobody may read, as in paths.
     forbidden: Option<String>,
-    /// Whether every watch ends as soon as it has begun.
+    /// Whether no watch waits for anything.
     hasty: bool,
     delay: Duration,
     /// How many events of watches are cut in the middle from now on.

@@ -22,6 +22,9 @@ pub enum KubectlError {
     /// It could not be run.
     #[error("kubectl: {0}; install it: on Debian apt-get install -y kubernetes-client")]
     Start(#[source] io::Error),
+    /// It could not be given a home.
+    #[error("a home for kubectl: {0}")]
+    Home(#[source] io::Error),
     /// It failed.
     #[error("kubectl {arguments}: {output}")]
     Failed {
@@ -37,9 +40,10 @@ impl Kubectl {
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub fn new(kubeconfig: &str, netns: Option<Netns>) -> io::Result<Self> {
-        let home = TempDir::new()?;
-        fs::write(home.path().join("config"), kubeconfig)?;
+    pub fn new(kubeconfig: &str, netns: Option<Netns>) -> Result<Self, KubectlError> {
+        let home = TempDir::new().map_err(KubectlError::Home)?;
+        let config = home.path().join("config");
+        fs::write(config, kubeconfig).map_err(KubectlError::Home)?;
         Ok(Self { home, netns })
     }
 

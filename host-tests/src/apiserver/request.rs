@@ -108,7 +108,7 @@ pub(super) fn answer(shared: &Arc<Shared>, request: &Request) -> Answer<Response
         }
         (&Method::POST, None) => {
             let body = read(&request.body)?;
-            let created = create(shared, &target, body, parameters.unknown_fields())?;
+            let created = create(shared, &target, &body, parameters.unknown_fields())?;
             Ok((StatusCode::CREATED, Json(&*created)).into_response())
         }
         (&Method::PUT, Some(name)) => {
@@ -268,9 +268,9 @@ fn read(body: &[u8]) -> Answer<Value> {
     serde_json::from_slice(body).map_err(|error| Refusal::bad_request(error.to_string()))
 }
 
-fn create(shared: &Shared, target: &Target, body: Value, unknown: Unknown) -> Answer<Arc<Value>> {
+fn create(shared: &Shared, target: &Target, body: &Value, unknown: Unknown) -> Answer<Arc<Value>> {
     let resource = target.resource;
-    let mut object = admission::read(resource, &body, unknown)?;
+    let mut object = admission::read(resource, body, unknown)?;
     let mut store = shared.store();
     let metadata = &mut object["metadata"];
     if metadata["name"].is_null()
@@ -369,34 +369,41 @@ fn delete(shared: &Shared, key: Key, grace: Option<u64>) -> Answer<Arc<Value>> {
 /// Creates or replaces an object together with its status.
 pub(super) fn put(shared: &Shared, object: &Value) -> Result<(), String> {
     let target = of_object(object)?;
-    let name = target.name.clone().unwrap_or_default();
-    let place = || target.key(&name);
     let put = || {
-        let key = place()?;
+        let key = target.key(target.name.as_deref().unwrap_or_default())?;
         let exists = shared.store().get(&key).is_ok();
         if exists {
             let write = |current: &mut Value| {
                 *current = object.clone();
                 Ok(())
             };
-            change(shared, &target, key.clone(), Unknown::Refused, write)?;
+            change(shared, &target, key, Unknown::Refused, write)
         } else {
-            create(shared, &target, object.clone(), Unknown::Refused)?;
+            create(shared, &target, object, Unknown::Refused)
         }
-        if target.resource.has_status && !object["status"].is_null() {
-            let status = Target {
-                status: true,
-                ..of_object(object).map_err(Refusal::bad_request)?
-            };
-            let write = |current: &mut Value| {
-                current["status"] = object["status"].clone();
-                Ok(())
-            };
-            change(shared, &status, key, Unknown::Refused, write)?;
-        }
-        Ok(())
     };
-    put().map_err(|refusal: Refusal| refusal.message)
+    put().map_err(|refusal| refusal.message)?;
+    if target.resource.has_status && !object["status"].is_null() {
+        put_status(shared, object)?;
+    }
+    Ok(())
+}
+
+/// Writes the status of an object.
+pub(super) fn put_status(shared: &Shared, object: &Value) -> Result<(), String> {
+    let target = Target {
+        status: true,
+        ..of_object(object)?
+    };
+    let put = || {
+        let key = target.key(target.name.as_deref().unwrap_or_default())?;
+        let write = |current: &mut Value| {
+            current["status"] = object["status"].clone();
+            Ok(())
+        };
+        change(shared, &target, key, Unknown::Refused, write)
+    };
+    put().map(drop).map_err(|refusal: Refusal| refusal.message)
 }
 
 /// Creates or replaces an object without looking at it.

@@ -1,7 +1,7 @@
 //! Which kinds of objects there are, and under which paths.
 
 /// A kind that is served.
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Resource {
     /// The API group; empty for the core.
     pub(super) group: &'static str,

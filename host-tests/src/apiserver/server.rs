@@ -10,7 +10,7 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::State;
 use axum::http::Request as HttpRequest;
-use axum::response::{IntoResponse as _, Response};
+use axum::response::{IntoResponse, Response};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::runtime;
 use tokio::sync::oneshot;
@@ -136,7 +136,7 @@ async fn serve(State(shared): State<Arc<Shared>>, request: HttpRequest<Body>) ->
         headers: parts.headers,
         body,
     };
-    request::answer(&shared, &request).unwrap_or_else(|refusal| refusal.into_response())
+    request::answer(&shared, &request).unwrap_or_else(IntoResponse::into_response)
 }
 
 fn within<T: Send>(netns: Option<&Netns>, work: impl FnOnce() -> T + Send) -> Result<T, Error> {

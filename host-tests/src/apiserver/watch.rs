@@ -65,6 +65,11 @@ pub(super) fn answer(shared: &Arc<Shared>, scope: Scope, wish: &Wish) -> Answer<
     let changed = shared.changed.subscribe();
     let (position, lines) = begin(shared, &scope, wish)?;
     let now = Instant::now();
+    let lasts = if shared.faults.is_hasty() {
+        Duration::ZERO
+    } else {
+        wish.timeout.unwrap_or(DEFAULT_TIMEOUT)
+    };
     let state = Watch {
         shared: Arc::clone(shared),
         scope,
@@ -72,13 +77,9 @@ pub(super) fn answer(shared: &Arc<Shared>, scope: Scope, wish: &Wish) -> Answer<
         position,
         lines,
         changed,
-        ends: now + wish.timeout.unwrap_or(DEFAULT_TIMEOUT),
+        ends: now + lasts,
         next_bookmark: now + BOOKMARKS,
-        ending: if shared.faults.is_hasty() {
-            Ending::Clean
-        } else {
-            Ending::Open
-        },
+        ending: Ending::Open,
     };
     let lines = stream::unfold(state, |mut state| async move {
         let line = state.next().await?;

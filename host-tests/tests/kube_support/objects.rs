@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 /// The namespace and a node.
-pub fn surroundings() -> Vec<Value> {
+fn surroundings() -> Vec<Value> {
     let addresses = json!([{ "type": "InternalIP", "address": "192.168.50.1" }]);
     vec![
         json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": "shop" } }),

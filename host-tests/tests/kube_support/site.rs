@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
 use sidewall_distributor::cluster::manifests;
 use sidewall_distributor::index::{Change, Index};
-use sidewall_host_tests::apiserver::{ApiServer, Kubectl};
+use sidewall_host_tests::apiserver::ApiServer;
 use sidewall_host_tests::envoy::Artifact;
 use sidewall_host_tests::http;
 use sidewall_policy::compile::Options;
@@ -23,10 +23,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Revisions by pod.
 pub type Revisions = BTreeMap<String, String>;
 
-/// An API server, `kubectl` for it, and `sidewall serve --kube`.
+/// An API server, and `sidewall serve --kube` at it.
 pub struct Site {
     pub server: ApiServer,
-    pub kubectl: Kubectl,
     directory: tempfile::TempDir,
     sidewall: Child,
     admin: SocketAddr,
@@ -45,13 +44,14 @@ impl Site {
         for object in objects {
             server.put(object)?;
         }
-        let kubectl = Kubectl::new(&server.kubeconfig(), None)?;
         let directory = tempfile::tempdir()?;
+        let kubeconfig = directory.path().join("kubeconfig");
+        fs::write(&kubeconfig, server.kubeconfig())?;
         let log = File::create(directory.path().join("log"))?;
         let mut sidewall = Command::new(Artifact::Sidewall.find()?)
             .args(["serve", "--kube", "--log-format=json"])
             .args(["--xds-listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0"])
-            .env("KUBECONFIG", kubectl.kubeconfig())
+            .env("KUBECONFIG", kubeconfig)
             .env("RUST_LOG", "info,sidewall_distributor=debug")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -60,7 +60,6 @@ impl Site {
         let admin = admin_address(&mut sidewall, &directory)?;
         Ok(Self {
             server,
-            kubectl,
             directory,
             sidewall,
             admin,
