@@ -62,12 +62,18 @@ fn kubectl(lab: &Lab, arguments: &[&str], input: &str) -> Result<()> {
     Ok(lab.wait_applied()?)
 }
 
+/// Applies a policy. What begins with a brace is JSON to `kubectl`, unless a marker is in front of it.
+fn apply(lab: &Lab, spec: &str) -> Result<()> {
+    let manifest = format!("---\n{}", policy("p", spec));
+    kubectl(lab, &["apply", "-f", "-"], &manifest)
+}
+
 fn decide(lab: &Lab) -> Result<()> {
     ensure!(
         reach(lab)? == [true, true],
         "without policies everybody reaches everybody"
     );
-    kubectl(lab, &["apply", "-f", "-"], &policy("p", ALLOW_B))?;
+    apply(lab, ALLOW_B)?;
     ensure!(reach(lab)? == [true, false], "only b is let in");
     kubectl(lab, &["label", "pod", "c", "app=b", "--overwrite"], "")?;
     ensure!(reach(lab)? == [true, true], "c has become one of b's");
@@ -90,7 +96,7 @@ fn nodes_follow() -> Result<()> {
 /// what is denied stays denied, and when it is back it is followed within two seconds.
 fn trouble() -> Result<()> {
     let lab = lab(Plane::Proxy)?;
-    kubectl(&lab, &["apply", "-f", "-"], &policy("p", ALLOW_B))?;
+    apply(&lab, ALLOW_B)?;
     let mut held = lab.hold(&Probe::new("default/b", "default/a", 80)?)?;
     let finished = AtomicBool::new(false);
     let (traffic, troubles) = thread::scope(|scope| {

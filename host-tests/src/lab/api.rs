@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Mutex;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{Error, lock};
 use crate::apiserver::{ApiServer, Kubectl};
@@ -70,13 +70,13 @@ impl Api {
 
     /// Every object as one manifest.
     pub(super) fn dump(&self) -> String {
-        list(&self.server.objects()).to_string()
+        documents(&self.server.objects())
     }
 
     /// What users write by `kubectl`; what kubelets and controllers do by themselves: the status.
     fn apply(&self, objects: &[Value]) -> Result<(), Error> {
         if !objects.is_empty() {
-            self.kubectl.apply(&list(objects).to_string())?;
+            self.kubectl.apply(&documents(objects))?;
         }
         for object in objects.iter().filter(|object| !object["status"].is_null()) {
             self.server.put_status(object)?;
@@ -87,14 +87,17 @@ impl Api {
     fn delete(&self, objects: &[Value]) -> Result<(), Error> {
         if !objects.is_empty() {
             let delete = ["delete", "--force", "--grace-period=0", "-f", "-"];
-            self.kubectl.run_with(&delete, &list(objects).to_string())?;
+            self.kubectl.run_with(&delete, &documents(objects))?;
         }
         Ok(())
     }
 }
 
-fn list(objects: &[Value]) -> Value {
-    json!({ "apiVersion": "v1", "kind": "List", "items": objects })
+/// One document each: of a List `kubectl` would want to know the schema. With a marker in front of the
+/// first one, or it takes them for a stream of JSON.
+fn documents(objects: &[Value]) -> String {
+    let documents = objects.iter().map(|object| format!("---\n{object}\n"));
+    documents.collect()
 }
 
 fn identity(object: &Value) -> [&Value; 3] {

@@ -17,7 +17,7 @@ use crate::apiserver::ApiServer;
 use crate::sandbox;
 
 /// The one file of a folder that copies an API server.
-const COPY: &str = "objects.json";
+const COPY: &str = "objects.yaml";
 
 impl Lab {
     /// Brings a cluster up and waits until every sidecar and every node enforces what the manifests
