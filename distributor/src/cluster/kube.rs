@@ -9,9 +9,8 @@
 //! for as long as the server is away, everything stays as it was. Objects are reduced to what verdicts
 //! depend on as they arrive, and nothing else of them is kept.
 //!
-//! A server that is away, fails or is in trouble is asked again and again, at most
-//! [a second](watch) or so apart, for a policy must not wait for longer than it takes to see that the
-//! server is back (docs/adr/0010).
+//! A server that is away, fails or is in trouble is asked again and again, at most a second apart, for a
+//! policy must not wait for longer than it takes to see that the server is back (docs/adr/0010).
 
 mod mirror;
 #[cfg(test)]
