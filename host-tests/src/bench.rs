@@ -1,6 +1,7 @@
 //! Measuring on a noisy machine: alternating runs, medians and ratios.
 
 pub mod bootstrap;
+pub mod fleet;
 pub mod load;
 pub mod rounds;
 pub mod site;

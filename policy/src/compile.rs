@@ -30,7 +30,7 @@ pub use hosts::Hosts;
 pub(crate) use ports::OTHER_PROTOCOLS;
 pub use ports::{PortEntry, PortSpan, protocol_code};
 pub use scan::ClusterScan;
-pub use services::{Family, ServiceKey, ServiceTable, ServiceVerdict};
+pub use services::{Family, JudgedServices, ServiceKey, ServiceTable, ServiceVerdict};
 pub use table::{RuleRef, Table};
 
 use crate::model::{Cluster, NamespacedName, Pod, PodPeer, TcpPath};

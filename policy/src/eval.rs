@@ -23,7 +23,7 @@ mod tests;
 
 pub use explain::{Explanation, NearMiss, RuleName};
 pub(crate) use search::{
-    Directory, Fences, host_key_v4, host_key_v6, host_of_key_v4, host_of_key_v6,
+    Directory, RangeDirectory, host_key_v4, host_key_v6, host_of_key_v4, host_of_key_v6,
 };
 
 use crate::compile::Family;

@@ -1,5 +1,6 @@
 //! Compiles what events have changed: bodies, then the snapshots that are made of them.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -10,6 +11,7 @@ use sidewall_policy::snapshot::{Bundle, SubjectEntry};
 use super::Index;
 use super::pods::Pods;
 use super::selectors::Selectors;
+use super::services::TableChange;
 use crate::snapshots::Recipient;
 
 /// What became of a pod or a node.
@@ -42,7 +44,7 @@ impl Index {
             .iter()
             .map(|id| (id.clone(), self.resolve_service(id)))
             .collect();
-        let services_changed = self.services.update(services);
+        let services = self.services.update(services);
         for policy in &dirty.policies {
             self.groups.outdate(policy);
         }
@@ -53,8 +55,9 @@ impl Index {
         let table = self.services.table();
         let recompiled = self
             .groups
-            .compile(self.policies.all(), &view, &table, services_changed);
+            .compile(self.policies.all(), &view, &table, &services);
         dirty.subjects.extend(recompiled);
+        dirty.subjects.extend(self.behind(&services));
 
         let mut changes = Vec::new();
         let mut nodes = dirty.nodes;
@@ -80,6 +83,19 @@ impl Index {
             changes.extend(nodes.into_iter().filter_map(|node| self.bundle(node)));
         }
         changes
+    }
+
+    /// The pods that know a service of which backends changed because of who they are.
+    fn behind(&self, services: &TableChange) -> BTreeSet<NamespacedName> {
+        let addresses = &services.addresses;
+        let owners = addresses.iter().filter_map(|ip| self.pods.owner(*ip));
+        let nodes = self.nodes.with_address(addresses);
+        let of_nodes = nodes.flat_map(|node| self.nodes.pods(node));
+        owners
+            .chain(of_nodes)
+            .filter(|id| self.groups.judges_services(id))
+            .cloned()
+            .collect()
     }
 
     /// A pod as part of a snapshot; `None` for one that policies do not select, or without an

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use sidewall_policy::compile::{Group, GroupKey, PodSource, ServiceTable, Table};
 use sidewall_policy::model::{NamespacedName, NetworkPolicy};
 
+use super::services::TableChange;
+
 /// Compiled bodies and who shares them.
 #[derive(Debug, Default)]
 pub(super) struct Groups {
@@ -85,33 +87,48 @@ impl Groups {
         self.stale.extend(groups.cloned());
     }
 
-    /// Compiles what is stale. Returns the pods whose snapshots depend on something that came out
-    /// different: their body, or, if those changed, the services that it knows.
+    /// Compiles what is stale, and judges the services that changed. Returns the pods whose
+    /// snapshots depend on something that came out different: their body, or the layout of the
+    /// services that it knows.
     pub(super) fn compile(
         &mut self,
         policies: &BTreeMap<NamespacedName, NetworkPolicy>,
         pods: &dyn PodSource,
         services: &ServiceTable,
-        services_changed: bool,
+        change: &TableChange,
     ) -> BTreeSet<NamespacedName> {
         let mut affected = BTreeSet::new();
         let stale = std::mem::take(&mut self.stale);
         for (key, entry) in &mut self.by_key {
-            let of_services = services_changed && entry.judges_services();
-            if stale.contains(key) {
+            let judges_services = !change.is_none() && entry.judges_services();
+            let is_laid_out_anew = judges_services && change.is_laid_out_anew;
+            let is_another = if stale.contains(key) {
                 let body = Group::compile(key, |id| policies.get(id), pods, services);
-                if entry.body.as_deref() == Some(&body) && !of_services {
-                    continue;
-                }
+                let is_another = entry.body.as_deref() != Some(&body);
                 entry.body = Some(Arc::new(body));
-            } else if let Some(body) = entry.body.as_mut().filter(|_| of_services) {
-                Arc::make_mut(body).judge_services(services);
+                is_another || is_laid_out_anew
+            } else if let Some(body) = entry.body.as_mut().filter(|_| judges_services) {
+                let body = Arc::make_mut(body);
+                if is_laid_out_anew {
+                    body.judge_services(services);
+                    true
+                } else {
+                    body.judge_backends(services, &change.places)
+                }
             } else {
-                continue;
+                false
+            };
+            if is_another {
+                affected.extend(entry.pods.iter().cloned());
             }
-            affected.extend(entry.pods.iter().cloned());
         }
         affected
+    }
+
+    /// Whether the body of a pod says something of services.
+    pub(super) fn judges_services(&self, pod: &NamespacedName) -> bool {
+        let entry = self.by_pod.get(pod).and_then(|key| self.by_key.get(key));
+        entry.is_some_and(Entry::judges_services)
     }
 
     /// The body of a pod, as it was compiled last.

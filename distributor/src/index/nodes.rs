@@ -52,6 +52,14 @@ impl Nodes {
             .map_or_else(Vec::new, |node| node.addresses.clone())
     }
 
+    /// The nodes that have one of these addresses.
+    pub(super) fn with_address(&self, ips: &BTreeSet<IpAddr>) -> impl Iterator<Item = &Arc<str>> {
+        let nodes = self.by_name.iter().filter(|_| !ips.is_empty());
+        nodes
+            .filter(|(_, node)| node.addresses.iter().any(|ip| ips.contains(ip)))
+            .map(|(name, _)| name)
+    }
+
     pub(super) fn all(&self) -> &BTreeMap<Arc<str>, Node> {
         &self.by_name
     }

@@ -1,6 +1,7 @@
 //! Services and the backends behind them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use sidewall_policy::compile::ServiceTable;
@@ -21,6 +22,25 @@ pub(super) struct Services {
     resolved: BTreeMap<NamespacedName, model::Service>,
     /// The same as the compiler wants them.
     table: Arc<ServiceTable>,
+}
+
+/// What of the table of all services is different now.
+#[derive(Debug, Default)]
+pub(super) struct TableChange {
+    /// More than backends: everybody who judges services has to look at all of them again.
+    pub(super) is_laid_out_anew: bool,
+    /// Where backends are different.
+    pub(super) places: Vec<usize>,
+    /// Whose snapshots may depend on those backends whatever its policies say: pods, and the pods
+    /// of nodes, that are among them or that the service's external addresses belong to.
+    pub(super) addresses: BTreeSet<IpAddr>,
+}
+
+impl TableChange {
+    /// Whether nothing is.
+    pub(super) fn is_none(&self) -> bool {
+        !self.is_laid_out_anew && self.places.is_empty()
+    }
 }
 
 impl Services {
@@ -87,28 +107,38 @@ impl Services {
             .collect()
     }
 
-    /// Takes in services that were worked out again. Returns whether that changed the table.
+    /// Takes in services that were worked out again. Returns what of the table is different now.
     pub(super) fn update(
         &mut self,
         resolved: Vec<(NamespacedName, Option<model::Service>)>,
-    ) -> bool {
-        let mut changed = false;
+    ) -> TableChange {
+        let mut change = TableChange::default();
         for (id, service) in resolved {
-            changed |= self.resolved.get(&id) != service.as_ref();
+            let known = self.resolved.get(&id);
+            if known == service.as_ref() {
+                continue;
+            }
+            if let (Some(old), Some(new)) = (known, &service)
+                && let Some(places) = Arc::make_mut(&mut self.table).set_backends(new)
+            {
+                change.places.extend(places);
+                change
+                    .addresses
+                    .extend([old, new].into_iter().flat_map(touched));
+            } else {
+                change.is_laid_out_anew = true;
+            }
             match service {
                 Some(service) => self.resolved.insert(id, service),
                 None => self.resolved.remove(&id),
             };
         }
-        if !changed {
-            return false;
-        }
-        let table = ServiceTable::new(self.resolved.values());
-        let differs = *self.table != table;
-        if differs {
+        if change.is_laid_out_anew {
+            let table = ServiceTable::new(self.resolved.values());
+            change.is_laid_out_anew = !change.places.is_empty() || *self.table != table;
             self.table = Arc::new(table);
         }
-        differs
+        change
     }
 
     /// Every service port of the cluster.
@@ -143,6 +173,13 @@ impl Services {
                 .collect(),
         })
     }
+}
+
+/// The addresses whose owners know a service because of who they are.
+fn touched(service: &model::Service) -> impl Iterator<Item = IpAddr> {
+    let backends = service.ports.iter().flat_map(|port| &port.backends);
+    let backends = backends.map(|backend| backend.ip);
+    backends.chain(service.external_ips.iter().copied())
 }
 
 fn of_slices<'a>(

@@ -113,13 +113,26 @@ impl Group {
         }
     }
 
-    /// Judges services that changed. The body is then as if it had been compiled with them.
+    /// Judges all services, which changed. The body is then as if it had been compiled with them.
     pub fn judge_services(&mut self, services: &ServiceTable) {
-        let tables = [Some(&mut self.egress.enforced), self.egress.audit.as_mut()];
-        for table in tables.into_iter().flatten() {
-            if table.is_isolated() {
-                table.services = services.judge(table);
-            }
+        for table in self.isolated_egress() {
+            table.services = services.judge(table);
         }
+    }
+
+    /// The same when [`ServiceTable::set_backends`] changed nothing but what these places hold.
+    /// Returns whether that makes it another body.
+    pub fn judge_backends(&mut self, services: &ServiceTable, places: &[usize]) -> bool {
+        let mut is_another = false;
+        for table in self.isolated_egress() {
+            is_another |= services.judge_again(places, table);
+        }
+        is_another
+    }
+
+    fn isolated_egress(&mut self) -> impl Iterator<Item = &mut Table> {
+        let tables = [Some(&mut self.egress.enforced), self.egress.audit.as_mut()];
+        let tables = tables.into_iter().flatten();
+        tables.filter(|table| table.is_isolated())
     }
 }

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use zerocopy::byteorder::little_endian::{U32, U128};
 
-use crate::eval::{host_key_v4, host_key_v6};
+use crate::eval::{host_key_v4, host_key_v6, host_of_key_v4, host_of_key_v6};
 
 /// Classes of single addresses by scrambled key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -40,6 +40,19 @@ impl Hosts {
             keys_v6: v6.iter().map(|(key, _)| U128::new(*key)).collect(),
             classes: classes_v4.chain(classes_v6).collect(),
         }
+    }
+
+    /// All addresses.
+    pub(super) fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        let v4 = self
+            .keys_v4
+            .iter()
+            .map(|key| host_of_key_v4(key.get()).into());
+        v4.chain(
+            self.keys_v6
+                .iter()
+                .map(|key| host_of_key_v6(key.get()).into()),
+        )
     }
 
     /// The class of an address; `None` when only ranges can cover it.

@@ -3,11 +3,13 @@
 //! Both families use `u128` positions here; an IPv4 line ends at `u32::MAX`.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::RangeInclusive;
 
 use ipnet::IpNet;
 
 use super::services::Family;
+use super::table::NO_CLASS;
 use crate::model::IpBlock;
 
 /// An inclusive range of addresses.
@@ -19,6 +21,30 @@ pub fn position(ip: IpAddr) -> u128 {
         IpAddr::V4(v4) => u128::from(u32::from(v4)),
         IpAddr::V6(v6) => u128::from(v6),
     }
+}
+
+/// The address at a position of a family's line.
+fn address(family: Family, position: u128) -> IpAddr {
+    match family {
+        Family::V4 => Ipv4Addr::from(position as u32).into(),
+        Family::V6 => Ipv6Addr::from(position).into(),
+    }
+}
+
+/// The ranges with a class that is not the empty one, of those that begin at these positions.
+pub fn with_class(
+    ranges: &[(u128, u32)],
+    family: Family,
+) -> impl Iterator<Item = RangeInclusive<IpAddr>> {
+    let ends = ranges
+        .iter()
+        .skip(1)
+        .map(|(next, _)| next.saturating_sub(1));
+    let ends = ends.chain([line_end(family)]);
+    let with_ends = ranges.iter().zip(ends);
+    with_ends
+        .filter(|((_, class), _)| *class != NO_CLASS)
+        .map(move |((start, _), end)| address(family, *start)..=address(family, end))
 }
 
 /// The last position of a family's line.

@@ -1,9 +1,14 @@
-//! Service addresses, judged by the backends behind them (`semantics I1` to `I5`).
+//! Service addresses and the backends behind them (`semantics I1` to `I5`).
+
+mod judged;
+mod lookup;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use super::table::{NO_CLASS, Table};
+pub use judged::JudgedServices;
+use lookup::Lookup;
+
 use crate::model::{NamespacedName, Protocol, Service};
 
 /// An address family. Families never match across (`semantics D3`).
@@ -55,9 +60,19 @@ pub struct ServiceTable {
     pub entries: Vec<ServiceKey>,
     /// Every cluster IP: on ports that no service has, nobody is there.
     pub cluster_ips: BTreeSet<IpAddr>,
+    /// Services that share an address or a node port with another one.
+    entangled: BTreeSet<NamespacedName>,
+    lookup: Lookup,
 }
 
-/// What a table says of one service port.
+impl ServiceKey {
+    /// What entries are sorted by.
+    fn place(&self) -> impl Ord + '_ {
+        (&self.id, self.family, self.protocol, self.port)
+    }
+}
+
+/// What a table says of the backends of one service port.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ServiceVerdict {
     /// Backends that the table allows.
@@ -66,9 +81,6 @@ pub struct ServiceVerdict {
     pub denied: u32,
     /// The rule that allows the first allowed backend.
     pub rule: Option<u32>,
-    /// Whether a range of the table covers one of its addresses, so that the address must be known
-    /// as a service's, lest an ipBlock allow it (`semantics I5`).
-    pub covered: bool,
 }
 
 impl ServiceTable {
@@ -86,9 +98,7 @@ impl ServiceTable {
                     .flat_map(move |family| entries_of(service, family))
             })
             .collect();
-        declared.sort_by(|a, b| {
-            (&a.id, a.family, a.protocol, a.port).cmp(&(&b.id, b.family, b.protocol, b.port))
-        });
+        declared.sort_by(|a, b| a.place().cmp(&b.place()));
 
         let mut claims: BTreeMap<Claim, BTreeSet<usize>> = BTreeMap::new();
         for (place, entry) in declared.iter().enumerate() {
@@ -96,6 +106,7 @@ impl ServiceTable {
                 claims.entry(claim).or_default().insert(place);
             }
         }
+        let entangled = entangled(&declared, &claims);
         let mut entries: BTreeMap<BTreeSet<usize>, ServiceKey> = BTreeMap::new();
         for (claim, claimants) in claims {
             let joined = joined(claimants.iter().filter_map(|place| declared.get(*place)));
@@ -107,36 +118,52 @@ impl ServiceTable {
                 Claim::Node(_, _, port) => entry.node_port = Some(port),
             }
         }
+        let entries: Vec<ServiceKey> = entries.into_values().collect();
         Self {
-            entries: entries.into_values().collect(),
+            lookup: Lookup::over(&entries),
+            entries,
             cluster_ips,
+            entangled,
         }
     }
 
-    /// Judges every backend of every service by a finished table.
-    pub(super) fn judge(&self, table: &Table) -> Vec<ServiceVerdict> {
-        self.entries
-            .iter()
-            .map(|entry| {
-                let mut verdict = ServiceVerdict {
-                    covered: entry
-                        .addresses
-                        .iter()
-                        .any(|ip| table.range_class(*ip) != NO_CLASS),
-                    ..ServiceVerdict::default()
-                };
-                for (ip, port) in &entry.backends {
-                    match table.allowing_rule(*ip, entry.protocol.number(), *port) {
-                        Some(rule) => {
-                            verdict.allowed += 1;
-                            verdict.rule.get_or_insert(rule);
-                        }
-                        None => verdict.denied += 1,
-                    }
-                }
-                verdict
-            })
-            .collect()
+    /// Takes in a service of which nothing but backends is different, and returns the places of
+    /// the entries that have others now. `None` if that is not all, or cannot be told: then the
+    /// table must be laid out anew.
+    pub fn set_backends(&mut self, service: &Service) -> Option<Vec<usize>> {
+        if self.entangled.contains(&service.id) {
+            return None;
+        }
+        let start = self.entries.partition_point(|entry| entry.id < service.id);
+        let known = self.entries.get_mut(start..)?;
+        let count = known.partition_point(|entry| entry.id == service.id);
+        let known = known.get_mut(..count)?;
+        let mut declared: Vec<ServiceKey> = Family::BOTH
+            .into_iter()
+            .flat_map(|family| entries_of(service, family))
+            .filter(|entry| claims_of(entry).next().is_some())
+            .collect();
+        declared.sort_by(|a, b| a.place().cmp(&b.place()));
+        let is_all = declared.len() == known.len()
+            && declared.iter().zip(known.iter()).all(|(new, old)| {
+                new.place() == old.place()
+                    && new.addresses == old.addresses
+                    && new.node_port == old.node_port
+            });
+        if !is_all {
+            return None;
+        }
+        let mut changed = Vec::new();
+        for (offset, (new, old)) in declared.into_iter().zip(known).enumerate() {
+            if new.backends != old.backends {
+                let place = start.saturating_add(offset);
+                self.lookup
+                    .move_backends(place, &old.backends, &new.backends);
+                *old = new;
+                changed.push(place);
+            }
+        }
+        Some(changed)
     }
 }
 
@@ -147,6 +174,30 @@ enum Claim {
     Address(IpAddr, Protocol, u16),
     /// Any node's address of this family and the node port.
     Node(Family, Protocol, u16),
+}
+
+/// The services that share an address, be it on other ports, or a node port with another one.
+fn entangled(
+    declared: &[ServiceKey],
+    claims: &BTreeMap<Claim, BTreeSet<usize>>,
+) -> BTreeSet<NamespacedName> {
+    let mut by_address: BTreeMap<IpAddr, BTreeSet<&NamespacedName>> = BTreeMap::new();
+    let mut entangled = BTreeSet::new();
+    let mut share = |owners: &BTreeSet<&NamespacedName>| {
+        if owners.len() > 1 {
+            entangled.extend(owners.iter().map(|id| (*id).clone()));
+        }
+    };
+    for (claim, claimants) in claims {
+        let owners = claimants.iter().filter_map(|place| declared.get(*place));
+        let owners = owners.map(|entry| &entry.id).collect();
+        share(&owners);
+        if let Claim::Address(ip, ..) = claim {
+            by_address.entry(*ip).or_default().extend(owners);
+        }
+    }
+    by_address.values().for_each(share);
+    entangled
 }
 
 fn claims_of(entry: &ServiceKey) -> impl Iterator<Item = Claim> {

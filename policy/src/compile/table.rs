@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 
 use super::PodSource;
 use super::hosts::Hosts;
 use super::pieces::{self, Interval};
 use super::ports::{self, PortEntry, PortSet};
-use super::services::{Family, ServiceTable, ServiceVerdict};
+use super::services::{Family, JudgedServices, ServiceTable};
 use crate::model::{Direction, NamespacedName, NetworkPolicy, Peer, Peers, PodPort, Rule};
 
 /// The class of addresses that nothing is allowed to.
@@ -41,8 +42,8 @@ pub struct Table {
     pub ranges_v4: Vec<(u128, u32)>,
     /// IPv6 pieces.
     pub ranges_v6: Vec<(u128, u32)>,
-    /// The verdict on each service, in the order of the [`ServiceTable`]; egress only.
-    pub services: Vec<ServiceVerdict>,
+    /// The verdicts on services that make a difference; egress only.
+    pub services: JudgedServices,
 }
 
 impl Table {
@@ -70,6 +71,12 @@ impl Table {
             .checked_sub(1)
             .and_then(|i| ranges.get(i))
             .map_or(NO_CLASS, |(_, class)| *class)
+    }
+
+    /// The ranges in which some port is allowed.
+    pub(super) fn ranges_with_ports(&self) -> impl Iterator<Item = RangeInclusive<IpAddr>> {
+        let v4 = pieces::with_class(&self.ranges_v4, Family::V4);
+        v4.chain(pieces::with_class(&self.ranges_v6, Family::V6))
     }
 
     /// The rule that allows a destination port for an address.

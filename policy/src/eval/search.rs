@@ -1,6 +1,10 @@
-//! Finding a record: by buckets among scrambled keys, by fences among ranges, by halving elsewhere.
+//! Finding a record: by buckets among scrambled keys and among ranges, by halving elsewhere.
 //!
-//! Directories and fences are built when a snapshot is checked; they are not part of its bytes.
+//! Directories are built when a snapshot is checked; they are not part of its bytes.
+
+mod ranges;
+
+pub(crate) use ranges::RangeDirectory;
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -186,51 +190,6 @@ pub(super) fn covering<T, K: Copy + Ord>(
     records.get(after.checked_sub(1)?)
 }
 
-/// Fences over ascending keys: every 16th key, every 256th, and so on, so that finding a place
-/// among ten thousand compares four short blocks instead of hopping through memory.
-pub(crate) struct Fences<V> {
-    /// The coarsest first. Empty when one block holds all keys.
-    levels: Vec<Box<[V]>>,
-}
-
-impl<V: Copy + Ord> Fences<V> {
-    /// Builds them.
-    pub(crate) fn over<K: Key<Value = V>>(keys: &[K]) -> Self {
-        let mut levels: Vec<Box<[V]>> = Vec::new();
-        let mut below: Vec<V> = keys.iter().map(Key::value).collect();
-        while below.len() > BLOCK {
-            below = below.iter().copied().step_by(BLOCK).collect();
-            levels.push(below.clone().into());
-        }
-        levels.reverse();
-        Self { levels }
-    }
-
-    /// The place of the last key that is not above a position, among the keys they were built over.
-    #[inline]
-    pub(super) fn covering<K: Key<Value = V>>(&self, keys: &[K], position: V) -> Option<usize> {
-        let mut block = 0_usize;
-        for level in &self.levels {
-            let not_above = |key: &V| *key <= position;
-            block = last_of_block(level, block, not_above)?;
-        }
-        last_of_block(keys, block, |key| key.value() <= position)
-    }
-}
-
-/// The place of the last key of a block that holds; keys that hold come first.
-#[inline]
-fn last_of_block<T>(keys: &[T], block: usize, holds: impl Fn(&T) -> bool) -> Option<usize> {
-    let start = block.checked_mul(BLOCK)?;
-    let rest = keys.get(start..)?;
-    // Counting all of a block has no branch to mispredict.
-    let count = match rest.first_chunk::<BLOCK>() {
-        Some(whole) => whole.iter().filter(|key| holds(key)).count(),
-        None => rest.iter().filter(|key| holds(key)).count(),
-    };
-    start.checked_add(count)?.checked_sub(1)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -256,15 +215,6 @@ mod tests {
                 prop_assert_eq!(directory.find(&records, *wanted), Some(place));
             }
             prop_assert_eq!(directory.find(&records, other), keys.binary_search(&other).ok());
-        }
-
-        #[test]
-        fn fences_find_the_last_key_not_above(mut keys in prop::collection::vec(0u32..5_000, 0..900), position in 0u32..5_100) {
-            keys.sort_unstable();
-            keys.dedup();
-            let records: Vec<U32> = keys.iter().map(|key| (*key).into()).collect();
-            let expected = keys.partition_point(|key| *key <= position).checked_sub(1);
-            prop_assert_eq!(Fences::over(&records).covering(&records, position), expected);
         }
 
         #[test]

@@ -148,10 +148,10 @@ impl Writer {
             *index
         } else {
             let record = Group {
-                ingress: self.table(&group.ingress.enforced, services).into(),
-                egress: self.table(&group.egress.enforced, services).into(),
-                audit_ingress: self.optional_table(group.ingress.audit.as_ref(), services),
-                audit_egress: self.optional_table(group.egress.audit.as_ref(), services),
+                ingress: self.table(&group.ingress.enforced, None).into(),
+                egress: self.table(&group.egress.enforced, Some(services)).into(),
+                audit_ingress: self.optional_table(group.ingress.audit.as_ref(), None),
+                audit_egress: self.optional_table(group.egress.audit.as_ref(), Some(services)),
             };
             self.groups.push(record);
             let index = self.groups.len() as u32 - 1;
@@ -165,14 +165,15 @@ impl Writer {
     fn optional_table(
         &mut self,
         table: Option<&compile::Table>,
-        services: &NeededServices<'_>,
+        services: Option<&NeededServices<'_>>,
     ) -> U32 {
         table
             .map_or(NONE, |table| self.table(table, services))
             .into()
     }
 
-    fn table(&mut self, table: &compile::Table, services: &NeededServices<'_>) -> u32 {
+    /// Writes a table; `services` are those that one for egress says something of.
+    fn table(&mut self, table: &compile::Table, services: Option<&NeededServices<'_>>) -> u32 {
         let policies: Vec<u32> = table.policies.iter().map(|id| self.policy(id)).collect();
         let first_rule = self.rules.len() as u32;
         self.rules.extend(table.rules.iter().map(|rule| {
@@ -260,9 +261,9 @@ impl Writer {
             services: append(
                 &mut self.service_verdicts,
                 services
-                    .places
-                    .iter()
-                    .filter_map(|place| table.services.get(*place))
+                    .into_iter()
+                    .filter(|_| table.is_isolated())
+                    .flat_map(|services| services.verdicts(table))
                     .map(|verdict| ServiceVerdict {
                         allowed: verdict.allowed.into(),
                         denied: verdict.denied.into(),

@@ -9,7 +9,7 @@ use super::layout::{
     ServiceAddress, ServicePort, ServiceVerdict, Span, Subject, SubjectV4, SubjectV6, Table,
     TableRule, Text, VERSION,
 };
-use crate::eval::{Directory, Fences};
+use crate::eval::{Directory, RangeDirectory};
 
 self_cell::self_cell!(
     /// Bytes together with the view into them.
@@ -213,8 +213,12 @@ impl<'a> View<'a> {
             .map(|table| TableIndex {
                 hosts_v4: Directory::over(slice(self.hosts_v4, table.hosts_v4).unwrap_or_default()),
                 hosts_v6: Directory::over(slice(self.hosts_v6, table.hosts_v6).unwrap_or_default()),
-                ranges_v4: Fences::over(slice(self.ranges_v4, table.ranges_v4).unwrap_or_default()),
-                ranges_v6: Fences::over(slice(self.ranges_v6, table.ranges_v6).unwrap_or_default()),
+                ranges_v4: RangeDirectory::over(
+                    slice(self.ranges_v4, table.ranges_v4).unwrap_or_default(),
+                ),
+                ranges_v6: RangeDirectory::over(
+                    slice(self.ranges_v6, table.ranges_v6).unwrap_or_default(),
+                ),
             })
             .collect();
     }
@@ -258,8 +262,8 @@ pub(crate) struct TableView<'a> {
 pub(crate) struct TableIndex {
     pub(crate) hosts_v4: Directory,
     pub(crate) hosts_v6: Directory,
-    pub(crate) ranges_v4: Fences<u32>,
-    pub(crate) ranges_v6: Fences<u128>,
+    pub(crate) ranges_v4: RangeDirectory<u32>,
+    pub(crate) ranges_v6: RangeDirectory<u128>,
 }
 
 /// The records of a span; `None` when it does not lie inside.

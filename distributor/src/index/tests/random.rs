@@ -119,19 +119,38 @@ fn a_service() -> impl Strategy<Value = Object> {
         Just(Target::Name("http".into())),
     ];
     let place = (one_of(&NAMESPACES), one_of(&["s", "t"]));
+    let addresses = prop_oneof![
+        one_of(&["10.96.0.1", "10.96.0.2"]).prop_map(|ip| vec![ip]),
+        one_of(&["10.96.0.3", "10.96.0.4", "10.0.0.200"]).prop_map(|ip| vec![ip, "fd00:96::1"]),
+    ];
+    let external = option::weighted(0.2, one_of(&["192.168.0.1", "203.0.113.1"]));
+    let second_port = any::<bool>();
     (
         place,
         one_of(&APPS),
-        one_of(&["10.96.0.1", "10.96.0.2"]),
-        target,
-        option::of(30000..30002u16),
+        addresses,
+        external,
+        (target, second_port),
+        option::weighted(0.2, 30000..30002u16),
     )
-        .prop_map(|((namespace, name), app, address, target, node_port)| {
-            let mut service = service(namespace, name, app, address);
-            service.ports[0].target = target;
-            service.ports[0].node_port = node_port;
-            Object::Service(service)
-        })
+        .prop_map(
+            |((namespace, name), app, addresses, external, (target, second_port), node_port)| {
+                let mut service = service(namespace, name, app, "10.9.9.9");
+                service.cluster_ips = addresses.into_iter().map(ip).collect();
+                service.external_ips = external.into_iter().map(ip).collect();
+                service.ports[0].target = target;
+                service.ports[0].node_port = node_port;
+                if second_port {
+                    let mut port = service.ports[0].clone();
+                    port.name = "second".into();
+                    port.port += 1;
+                    port.node_port = None;
+                    port.target = Target::Number(8081);
+                    service.ports.push(port);
+                }
+                Object::Service(service)
+            },
+        )
 }
 
 fn a_slice() -> impl Strategy<Value = Object> {

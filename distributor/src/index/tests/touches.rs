@@ -134,6 +134,46 @@ fn a_service_touches_those_who_are_isolated_for_egress() {
 }
 
 #[test]
+fn a_backend_touches_those_whose_verdict_it_changes_and_itself() {
+    let isolated = || Object::Pod(pod("z", "isolated", "isolated", "10.0.0.8"));
+    let backend = |number: u8| {
+        let id = format!("backend-{number}");
+        Object::Pod(pod("z", &id, "backend", &format!("10.0.1.{number}")))
+    };
+    let to = |app: &str| vec![rule(vec![from_app(app)], vec![])];
+    let mut followed = Followed::new(Options::default());
+    let objects = [
+        namespace("z", "blue"),
+        isolated(),
+        Object::Pod(pod("z", "client", "client", "10.0.0.9")),
+        backend(1),
+        backend(2),
+        Object::Service(service("z", "s", "backend", "10.96.0.1")),
+        Object::Service(service("z", "t", "client", "10.96.0.2")),
+        policy(
+            "z",
+            "isolated",
+            Some("isolated"),
+            None,
+            Some(to("isolated")),
+        ),
+        policy("z", "client", Some("client"), None, Some(to("backend"))),
+        policy("z", "backend", Some("backend"), None, Some(vec![])),
+    ];
+    followed.apply(objects.into_iter().map(apply));
+    assert_eq!(
+        followed.apply([apply(backend(3))]),
+        ["z/backend-1", "z/backend-2", "z/backend-3", "z/client"],
+        "z/isolated denies the service with two backends and with three"
+    );
+    assert_eq!(followed.snapshots, followed.compiled_from_scratch());
+    // Laid out anew: everybody who is isolated for egress looks at it.
+    let again = Object::Service(service("z", "s", "backend", "10.96.0.3"));
+    assert_eq!(followed.apply([apply(again)]).len(), 5);
+    assert_eq!(followed.snapshots, followed.compiled_from_scratch());
+}
+
+#[test]
 fn a_pod_that_finishes_is_gone_and_its_address_may_be_another_s() {
     let mut followed = cluster();
     let mut finished = pod("x", "db", "db", "10.0.0.2");

@@ -1,10 +1,9 @@
 //! Which services a snapshot needs, and their records.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
 
 use super::{SubjectEntry, Writer};
-use crate::compile::{ServiceTable, Table};
+use crate::compile::{ServiceTable, ServiceVerdict, Table};
 use crate::eval::mapped;
 use crate::snapshot::Bundle;
 use crate::snapshot::layout::{NodePort, ServiceAddress, ServicePort};
@@ -65,67 +64,36 @@ impl Writer {
 }
 
 fn needed(bundle: &Bundle, subjects: &[&SubjectEntry]) -> Vec<usize> {
-    let entries = &bundle.services().entries;
-    let tables: Vec<&Table> = subjects
-        .iter()
-        .flat_map(|subject| {
-            let egress = &subject.group.egress;
-            std::iter::once(&egress.enforced).chain(egress.audit.as_ref())
-        })
-        .filter(|table| table.is_isolated())
-        .collect();
+    let services = bundle.services();
+    let tables = subjects.iter().flat_map(|subject| {
+        let egress = &subject.group.egress;
+        std::iter::once(&egress.enforced).chain(egress.audit.as_ref())
+    });
+    let mut isolated = tables.filter(|table| table.is_isolated()).peekable();
     // Service addresses are looked up only where egress is isolated.
-    if tables.is_empty() {
+    if services.entries.is_empty() || isolated.peek().is_none() {
         return Vec::new();
     }
-    let exempt: BTreeSet<IpAddr> = subjects
-        .iter()
-        .flat_map(|subject| subject.exempt(bundle.options))
-        .collect();
-    let own_nodes: BTreeSet<IpAddr> = subjects
-        .iter()
-        .flat_map(|subject| subject.node_addresses.iter().copied())
-        .collect();
-    let mut needed: Vec<bool> = entries
-        .iter()
-        .enumerate()
-        .map(|(place, entry)| {
-            let mut verdicts = tables.iter().filter_map(|table| table.services.get(place));
-            entry.node_port.is_some()
-                || verdicts.any(|it| it.allowed > 0 || it.covered)
-                || entry.backends.iter().any(|(ip, _)| exempt.contains(ip))
-                // An external IP may be the node's own, which else is exempt.
-                || entry.addresses.iter().any(|ip| own_nodes.contains(ip))
-        })
-        .collect();
-    add_ports_of_same_addresses(bundle.services(), &mut needed);
-    let places = needed.iter().enumerate();
-    places
-        .filter(|(_, needed)| **needed)
-        .map(|(place, _)| place)
-        .collect()
+    let mut needed: BTreeSet<usize> = isolated.flat_map(|table| table.services.places()).collect();
+    for subject in subjects {
+        for ip in subject.exempt(bundle.options) {
+            needed.extend(services.behind(ip));
+        }
+        // An external IP may be the node's own, which else is exempt.
+        for ip in &subject.node_addresses {
+            needed.extend(services.at(*ip));
+        }
+    }
+    services.add_ports_of_same_addresses(&mut needed);
+    needed.into_iter().collect()
 }
 
-/// Adds every service port that shares an address with a needed one: a snapshot that knows a
-/// cluster IP takes every port it does not know there for one that no service has.
-fn add_ports_of_same_addresses(table: &ServiceTable, needed: &mut [bool]) {
-    loop {
-        let addresses: BTreeSet<IpAddr> = table
-            .entries
-            .iter()
-            .zip(needed.iter())
-            .filter(|(_, needed)| **needed)
-            .flat_map(|(entry, _)| entry.addresses.iter().copied())
-            .collect();
-        let mut grew = false;
-        for (entry, needed) in table.entries.iter().zip(needed.iter_mut()) {
-            if !*needed && entry.addresses.iter().any(|ip| addresses.contains(ip)) {
-                *needed = true;
-                grew = true;
-            }
-        }
-        if !grew {
-            return;
-        }
+impl NeededServices<'_> {
+    /// What a table says of each of them.
+    pub(super) fn verdicts(&self, table: &Table) -> impl Iterator<Item = ServiceVerdict> {
+        self.places.iter().filter_map(|place| {
+            let known = table.services.get(*place);
+            known.or_else(|| self.table.verdict(*place, table))
+        })
     }
 }
