@@ -37,6 +37,8 @@ spec: { nodeName: one, containers: [{ name: web, image: web }] }
 status: { phase: Running, podIPs: [{ ip: 10.0.0.2 }] }
 ";
 
+const NODE: &str = "{ apiVersion: v1, kind: Node, metadata: { name: one } }";
+
 const DENY_ALL: &str = "
 apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
@@ -218,8 +220,19 @@ async fn a_folder_is_served_followed_and_left_in_good_order() {
     assert_ne!(open, closed);
     web.apply().await;
     sidewall.until("applied", |status| {
-        let db = pod(status, "default/db");
-        db["state"] == "applied" && db["applied"]["revision"] == closed.as_str()
+        let (db, web) = (pod(status, "default/db"), pod(status, "default/web"));
+        let both = db["state"] == "applied" && web["state"] == "applied";
+        both && db["applied"]["revision"] == closed.as_str()
+    });
+    let (code, told) = sidewall.tell();
+    assert_eq!(code, Some(1), "{told}");
+    assert!(
+        told.contains("synced; 2 pods: 2 applied\n\nNode one: "),
+        "{told}"
+    );
+    std::fs::write(folder.path().join("node.yaml"), NODE).unwrap();
+    sidewall.until("mended", |status| {
+        status["problems"].as_array().is_some_and(Vec::is_empty)
     });
     let (code, told) = sidewall.tell();
     assert_eq!(code, Some(0), "{told}");

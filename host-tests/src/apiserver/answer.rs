@@ -15,6 +15,8 @@ pub(super) struct Refusal {
     pub(super) reason: &'static str,
     pub(super) message: String,
     pub(super) retry_after: Option<u32>,
+    /// What is wrong with which field; `kubectl` shows nothing else of an invalid object.
+    details: Value,
 }
 
 /// What a request comes to.
@@ -27,6 +29,7 @@ impl Refusal {
             reason,
             message: message.into(),
             retry_after: None,
+            details: Value::Null,
         }
     }
 
@@ -80,13 +83,22 @@ impl Refusal {
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", message)
     }
 
+    /// `what` is wrong, each as `field: reason`.
     pub(super) fn invalid(kind: &str, name: &str, what: &[String]) -> Self {
+        let cause = |what: &String| {
+            let (field, message) = what.split_once(": ").unwrap_or_default();
+            json!({ "reason": "FieldValueInvalid", "field": field, "message": message })
+        };
+        let causes: Vec<Value> = what.iter().map(cause).collect();
         let what = match what {
             [one] => one.clone(),
             many => format!("[{}]", many.join(", ")),
         };
         let message = format!("{kind} {name:?} is invalid: {what}");
-        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", message)
+        Self {
+            details: json!({ "name": name, "kind": kind, "causes": causes }),
+            ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", message)
+        }
     }
 
     /// The history that was asked for has been compacted.
@@ -127,8 +139,9 @@ impl Refusal {
             "reason": self.reason,
             "code": self.code.as_u16(),
         });
+        status["details"] = self.details.clone();
         if let Some(seconds) = self.retry_after {
-            status["details"] = json!({ "retryAfterSeconds": seconds });
+            status["details"]["retryAfterSeconds"] = json!(seconds);
         }
         status
     }

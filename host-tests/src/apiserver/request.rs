@@ -19,8 +19,8 @@ use super::store::{Key, Page, Scope};
 use super::watch::{self, Wish};
 use super::{Shared, discovery, patch};
 
-/// How older `kubectl` wants the schemas of all kinds.
-const OPENAPI_V2: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+/// The schemas of all kinds, as `kubectl` asks for them when it cannot do without.
+const OPENAPI_V2: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
 
 /// A request, taken apart.
 pub(super) struct Request {
