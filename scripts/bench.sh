@@ -9,6 +9,8 @@ if [ "$(id -u)" -ne 0 ]; then
 fi
 
 cargo=${CARGO:-cargo}
+# What the node's table is compared with.
+scripts/system-packages.sh ipset
 make -s filter envoy
 # The yardstick: as the SDK makes it, and trimmed as the filter is.
 "$cargo" build -q -p sidewall-filter --example noop --profile wasm --target wasm32-unknown-unknown
@@ -17,4 +19,4 @@ cp "$examples/noop.wasm" "$examples/noop_trimmed.wasm"
 python3 filter/trim-exports.py "$examples/noop_trimmed.wasm"
 "$cargo" build -q --release -p sidewall-distributor --bin sidewall
 
-"$cargo" bench -q -p sidewall-host-tests --bench policy --bench wasm --bench envoy --bench propagation
+"$cargo" bench -q -p sidewall-host-tests --bench policy --bench wasm --bench envoy --bench propagation --bench node

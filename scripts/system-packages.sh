@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs the command-line tools that the lab and `sidewall redirect` call, or says what to install.
+# Installs the command-line tools that the lab and `sidewall redirect` call, and those named as arguments,
+# or says what to install.
 set -euo pipefail
 
 declare -A package_of=(
@@ -7,6 +8,9 @@ declare -A package_of=(
   [conntrack]=conntrack [unshare]=util-linux [nsenter]=util-linux [setpriv]=util-linux
   [python3]=python3 [cc]=gcc [c++]=g++ [kubectl]=kubernetes-client
 )
+for tool in "$@"; do
+  package_of[$tool]=$tool
+done
 
 # Tools of the system live in sbin, which the PATH of an ordinary user may lack.
 PATH="$PATH:/usr/sbin:/sbin"

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!  snapshots ─▶ agent ─▶ ruleset (pure) ─▶ kernel     one table, changed in place
-//!                  ├───▶ conntrack                    ends what is denied now
+//!                  ├───▶ revocations ─▶ conntrack     ends what is denied now
 //!                  ├───▶ routing                      delivers redirected connections to Envoy
 //!                  └───▶ nflog ─▶ decision records    of what the kernel drops
 //! ```
@@ -46,6 +46,7 @@ pub use args::{Args, Node};
 use kernel::{Kernel as _, Nft};
 use metrics::Metrics;
 pub use program::ProgramError;
+use revocations::Revocations;
 
 /// Why the agent could not start, or not clean up.
 #[derive(Debug, thiserror::Error)]
@@ -94,6 +95,7 @@ impl Node {
         let drops = nflog::Metrics::register(own);
         let (condition, conditions) = channel::channel(Condition::Waiting);
         let (doubt, doubts) = channel::channel(0);
+        let (change, changes) = channel::channel(None);
         let pages = Admin {
             condition: conditions,
             registry: Arc::new(registry),
@@ -104,8 +106,16 @@ impl Node {
             snapshots: snapshots.clone(),
             doubts,
             condition,
+            changes: change,
+            metrics: metrics.clone(),
+        };
+        let revocations = Revocations {
+            changes,
+            snapshots: snapshots.clone(),
+            settings: settings.clone(),
             metrics,
         };
+        tokio::spawn(revocations.run(shutdown.clone()));
         tokio::spawn(watch::run(doubt, shutdown.clone()));
         tokio::spawn(tell_drops(settings, snapshots, drops, shutdown.clone()));
         let (served, ()) = tokio::join!(

@@ -5,7 +5,7 @@
 #![allow(clippy::print_stdout, reason = "a bench prints its figures")]
 
 use sidewall_host_tests::bench;
-use sidewall_host_tests::bench::world::World;
+use sidewall_host_tests::bench::world::{World, flow_from};
 use sidewall_policy::eval::Decision;
 use sidewall_policy::snapshot::Snapshot;
 
@@ -41,11 +41,10 @@ fn main() {
 
 /// One judgement after the other, over peers and strangers.
 fn judging(world: &World) -> impl FnMut() -> Decision + '_ {
-    let flows = world.flows();
-    let mut next = 0;
+    let sources = world.sources();
+    let mut next = sources.into_iter().cycle();
     move || {
-        let decision = world.snapshot.judge(&flows[next]);
-        next = (next + 1) % flows.len();
-        decision
+        let source = next.next().expect("a cycle of somebody never ends");
+        world.snapshot.judge(&flow_from(source))
     }
 }

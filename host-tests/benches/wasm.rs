@@ -4,9 +4,11 @@
 
 #![allow(clippy::print_stdout, reason = "a bench prints its figures")]
 
+use std::net::Ipv4Addr;
+
 use anyhow::Result;
 use sidewall_host_tests::bench;
-use sidewall_host_tests::bench::world::World;
+use sidewall_host_tests::bench::world::{PORTS, SUBJECT, World, flow_from};
 use sidewall_host_tests::wasm_host::{Connection, Plugin, Process, Spent};
 
 /// The callback that decides.
@@ -81,14 +83,14 @@ fn serving(world: &World) -> Result<Process> {
 
 /// Connections that are allowed; a denied one is logged, which is another matter.
 fn connections(world: &World) -> Vec<Connection> {
-    let connection = |flow: sidewall_policy::eval::Flow| {
-        let destination = format!("{}:{}", flow.destination, flow.port);
-        Connection::new(&format!("{}:40000", flow.source), &destination)
+    let connection = |source: Ipv4Addr| {
+        let destination = format!("{SUBJECT}:{}", PORTS.start());
+        Connection::new(&format!("{source}:40000"), &destination)
     };
-    let known = world
-        .flows()
-        .into_iter()
-        .filter(|flow| world.snapshot.judge(flow).verdict == sidewall_policy::eval::Verdict::Allow);
+    let is_allowed = |source: &Ipv4Addr| {
+        world.snapshot.judge(&flow_from(*source)).verdict == sidewall_policy::eval::Verdict::Allow
+    };
+    let known = world.sources().into_iter().filter(is_allowed);
     known.cycle().take(CONNECTIONS).map(connection).collect()
 }
 

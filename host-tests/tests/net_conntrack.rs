@@ -1,5 +1,7 @@
 //! Ending live connections through the kernel's own connection table.
 
+#[path = "net_conntrack/changes.rs"]
+mod changes;
 #[path = "net_conntrack/control_plane.rs"]
 mod control_plane;
 #[path = "net_support/kernel.rs"]
@@ -57,6 +59,18 @@ fn main() -> ExitCode {
         (
             "what_is_denied_falls_silent_and_may_speak_again",
             silence::falls_and_lifts,
+        ),
+        (
+            "what_is_denied_is_silent_before_it_is_deleted",
+            silence::comes_first,
+        ),
+        (
+            "connections_are_judged_by_the_snapshot_that_is_the_newest",
+            changes::meanwhile,
+        ),
+        (
+            "a_change_does_not_wait_until_connections_are_judged",
+            changes::do_not_wait,
         ),
         (
             "what_was_ended_stays_ended_though_the_server_goes_on",
@@ -424,7 +438,7 @@ fn proxied() -> Result<()> {
         let mut held = [hold("default/c", B[family])?, hold("default/a", C[family])?];
         send_udp(lab.pod("default/c")?, 5000, at(B[family], 53))?;
 
-        let records = revoke_some(node, &shut, Stage::Silence)?;
+        let records = revoke_some(node, &shut, &Stage::Silence)?;
         assert_eq!(field(&records, "protocol"), ["UDP"], "{records:?}");
         for held in &mut held {
             held.exchange(PATIENCE).map_err(anyhow::Error::msg)?;
@@ -440,7 +454,7 @@ fn proxied() -> Result<()> {
             ensure!(deadline > Instant::now(), "{:?}", table(node)?);
             std::thread::sleep(Duration::from_millis(10));
         }
-        let records = revoke_some(node, &shut, Stage::End)?;
+        let records = revoke(node, &shut)?;
         assert_eq!(field(&records, "protocol"), ["TCP", "TCP"], "{records:?}");
         for held in &mut held {
             ensure!(

@@ -165,11 +165,23 @@ fn without_counts(ruleset: &str) -> Vec<&str> {
     ruleset.lines().filter(|line| !is_count(line)).collect()
 }
 
+/// A namespace whose pods no Envoy carries, and one of them.
+fn plain() -> String {
+    let pod = pod("annex", 1, 13, Path::Bare).manifest();
+    let pod = pod.replace("name: annex, ", "name: annex, namespace: plain, ");
+    format!(
+        "{{apiVersion: v1, kind: Namespace, metadata: {{name: plain, annotations: {{sidewall.dev/redirect: 'false'}}}}}}\n---\n{pod}"
+    )
+}
+
 fn node_envoy() -> Result<()> {
     let lab = started()?;
+    lab.apply("plain.yaml", &plain())?;
     let mut held = hold(&lab)?;
     lab.kill_node_envoy(NODE)?;
     judged(&lab, "friend", "stranger", false, "without a node Envoy")?;
+    let to_plain = Probe::new("default/friend", "plain/annex", 80)?.expect(Expect::Allow);
+    hold_to(&lab, &[to_plain], "without a node Envoy")?;
     alive(&mut held, "without a node Envoy")?;
     lab.start_node_envoy(NODE)?;
     lab.wait_applied()?;

@@ -29,6 +29,10 @@ fn main() -> ExitCode {
             dodging::past_the_sidecar,
         ),
         (
+            "an_excluded_port_is_judged_by_the_node",
+            dodging::by_an_excluded_port,
+        ),
+        (
             "without_a_snapshot_a_pod_is_closed",
             dodging::without_a_snapshot,
         ),

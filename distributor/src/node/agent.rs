@@ -1,7 +1,7 @@
 //! The loop that holds the kernel's table to the newest snapshot.
 //!
 //! ```text
-//!  snapshot ─▶ plan ─▶ steps ─▶ kernel ─▶ connections that are denied now are ended, three times
+//!  snapshot ─▶ plan ─▶ steps ─▶ kernel ─▶ change: connections that are denied now are ended elsewhere
 //!                ▲                 │
 //!                └── drift: somebody else changed the table
 //! ```
@@ -10,6 +10,9 @@
 //! a restart, a failure or somebody else's change, it reads and replaces, without a moment in which
 //! the table is not there. A table of an earlier agent stays in force until the first snapshot
 //! arrives; without one everything in the pod ranges is closed.
+//!
+//! Looking for drift reads the whole table, which takes long if that is large. A change does not wait
+//! for it: the look is given up, unless the last one that was not is too long ago.
 
 use std::fmt;
 use std::sync::Arc;
@@ -19,17 +22,20 @@ use sidewall_policy::snapshot::{Revision, Snapshot};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, error, info, warn};
 
-use super::conntrack::{self, Stage};
 use super::kernel::{Kernel, KernelError};
 use super::metrics::Metrics;
-use super::revocations::Revocations;
-use super::ruleset::{Plan, Settings, replace, transition};
+use super::revocations::Change;
+use super::ruleset::{Existing, Plan, Settings, replace, transition};
 
 /// The pause after a failure, doubled with each one that follows.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// For how long looks at the table may be given up.
+const LOOKED_WITHIN: Duration = Duration::from_secs(10);
 
 /// How the node is doing; printed as one line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,48 +68,58 @@ pub(super) struct Agent<K> {
     /// Says that the table may not be what it should be.
     pub(super) doubts: watch::Receiver<u64>,
     pub(super) condition: watch::Sender<Condition>,
+    /// Is told of every change of the table, once it is in force.
+    pub(super) changes: watch::Sender<Option<Change>>,
     pub(super) metrics: Metrics,
 }
 
 /// What the agent has done so far.
-#[derive(Default)]
 struct Memory {
     /// What the kernel holds; `None` when that is not known.
     plan: Option<Plan>,
     /// When to try again after a failure, and how long the pause was.
     retry: Option<(Instant, Duration)>,
-    /// When connections are to be judged again.
-    revocations: Revocations,
+    /// A look at the table that is under way.
+    look: Option<Look>,
+    /// When one ended that was not given up.
+    looked: Instant,
 }
+
+type Look = AbortOnDropHandle<Result<Existing, KernelError>>;
 
 impl<K: Kernel> Agent<K> {
     /// Runs until `shutdown` is cancelled. The table stays.
     pub(super) async fn run(mut self, shutdown: CancellationToken) {
-        let mut memory = Memory::default();
+        let mut memory = Memory {
+            plan: None,
+            retry: None,
+            look: None,
+            looked: Instant::now(),
+        };
         self.update(&mut memory).await;
         loop {
             let retry = memory.retry.map(|(at, _)| at);
-            let revocation = memory.revocations.next();
+            let may_change = memory.look.is_none() || memory.looked.elapsed() < LOOKED_WITHIN;
             tokio::select! {
                 () = shutdown.cancelled() => return,
-                changed = self.snapshots.changed() => match changed {
+                changed = self.snapshots.changed(), if may_change => match changed {
                     Ok(()) => self.update(&mut memory).await,
                     // Whoever feeds us has ended: so will this process.
                     Err(_) => shutdown.cancelled().await,
                 },
-                Ok(()) = self.doubts.changed() => self.examine(&mut memory).await,
-                () = at(retry) => self.update(&mut memory).await,
-                () = at(revocation) => {
-                    if let Some(stage) = memory.revocations.take() {
-                        self.revoke(stage).await;
-                    }
+                Ok(()) = self.doubts.changed(), if memory.look.is_none() => {
+                    memory.look = Some(self.look());
                 }
+                existing = end_of(&mut memory.look) => self.examine(&mut memory, existing).await,
+                () = at(retry) => self.update(&mut memory).await,
             }
         }
     }
 
     /// Brings the table up to date with the newest snapshot.
     async fn update(&mut self, memory: &mut Memory) {
+        // What it would find is not what will be there.
+        memory.look = None;
         let snapshot = self.snapshots.borrow_and_update().clone();
         let started = Instant::now();
         match self.apply(memory, snapshot.as_deref()).await {
@@ -118,7 +134,10 @@ impl<K: Kernel> Agent<K> {
                 self.metrics.generation.inc();
                 self.tell(snapshot.as_deref());
                 debug!(steps, ?took, "applied");
-                memory.revocations.plan(Instant::now());
+                let at = Instant::now();
+                if let Some(snapshot) = snapshot {
+                    self.changes.send_replace(Some(Change { at, snapshot }));
+                }
             }
             Err(error) => self.fail(memory, &error),
         }
@@ -148,9 +167,17 @@ impl<K: Kernel> Agent<K> {
         Ok(steps.len())
     }
 
-    /// Looks whether the table is what it should be, and mends it.
-    async fn examine(&mut self, memory: &mut Memory) {
-        let existing = match self.kernel.list().await {
+    /// Begins to look at the table.
+    fn look(&self) -> Look {
+        let kernel = self.kernel.clone();
+        AbortOnDropHandle::new(tokio::spawn(async move { kernel.list().await }))
+    }
+
+    /// Tells whether the table is what it should be, and mends it.
+    async fn examine(&mut self, memory: &mut Memory, existing: Result<Existing, KernelError>) {
+        memory.look = None;
+        memory.looked = Instant::now();
+        let existing = match existing {
             Ok(existing) => existing,
             Err(error) => return self.fail(memory, &error),
         };
@@ -203,25 +230,21 @@ impl<K: Kernel> Agent<K> {
         self.condition
             .send_replace(Condition::Failing(error.to_string()));
     }
+}
 
-    /// Ends connections that the newest snapshot denies.
-    async fn revoke(&self, stage: Stage) {
-        let Some(snapshot) = self.snapshots.borrow().clone() else {
-            return;
-        };
-        let revoked = conntrack::revoke(&snapshot, &self.settings, stage).await;
-        self.metrics.cut.inc_by(revoked.cut.len() as u64);
-        for record in revoked.cut {
-            warn!("{}", record.line());
-        }
-        if let Some(error) = revoked.error {
-            error!("{error}");
-        }
+/// What a look has found. It must be taken away then. Without a look, waits for ever.
+async fn end_of(look: &mut Option<Look>) -> Result<Existing, KernelError> {
+    match look {
+        Some(look) => match look.await {
+            Ok(existing) => existing,
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        },
+        None => std::future::pending().await,
     }
 }
 
 /// Waits for a moment, or for ever.
-async fn at(moment: Option<Instant>) {
+pub(super) async fn at(moment: Option<Instant>) {
     match moment {
         Some(moment) => sleep_until(moment).await,
         None => std::future::pending().await,

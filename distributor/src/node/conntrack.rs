@@ -6,6 +6,10 @@
 //! ([`Stage`]). What they send then is new to the kernel and judged by the new rules; TCP cannot
 //! revive, for it does not begin with a SYN. One that is allowed again by then goes on.
 //!
+//! Reading a long table takes a while, and the next change does not wait for it: each piece is judged
+//! by the snapshot that is the newest when it is read, and what is denied is dealt with before the
+//! next piece.
+//!
 //! A connection's ends are the one who opened it and the one who answers: `semantics I1`'s real
 //! backend, behind any DNAT. It never touches
 //!
@@ -24,25 +28,24 @@
 //! Connections that a helper expected (the data connection of FTP) are judged like any other.
 
 mod entry;
+mod judge;
 
-use std::collections::HashSet;
 use std::io;
-use std::net::IpAddr;
+use std::sync::Arc;
 
-use ipnet::IpNet;
-use sidewall_policy::model::{Protocol, TcpPath};
 use sidewall_policy::record::Record;
 use sidewall_policy::snapshot::Snapshot;
+use tokio::sync::watch;
 
 use super::netlink::{CONNTRACK, NLM_F_DUMP, Reply, Request, Socket, Subject, messages};
-use super::ruleset::{DELIVER, Settings};
-use super::seen::{Fate, Seen, within};
+use super::ruleset::Settings;
 use entry::Entry;
+use judge::{Court, Order};
 
 /// `IPCTNL_MSG_CT_GET` of linux/netfilter/nfnetlink_conntrack.h.
 const GET: u8 = 1;
 
-/// What the kernel may keep for the socket: more than the answers to one batch of changes.
+/// What the kernel may keep for a socket: more than the answers to one batch of changes.
 const QUEUE: usize = 1 << 20;
 
 /// How many changes are asked for before their answers are read.
@@ -52,23 +55,16 @@ const BATCH: usize = 64;
 const LISTING: u32 = u32::MAX;
 
 /// How far it goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Stage {
     /// Connections that only the kernel carries fall silent: nothing passes on them any more, either
     /// way. They stay in the table, for an answer that is on its way to a connection that is gone
     /// would be taken for the beginning of another one, the other way round.
     Silence,
-    /// Those are deleted, and so are those that a proxy carries and should have closed by now.
-    End,
-}
-
-/// What became of connections that are denied.
-#[derive(Debug, Default)]
-pub struct Revoked {
-    /// Those that were ended.
-    pub cut: Vec<Record>,
-    /// Why others may still be there.
-    pub error: Option<Error>,
+    /// What this earlier snapshot denied already has been silent for long enough, and is deleted, and
+    /// so is what a proxy carries and should have closed by now. What is denied only since then falls
+    /// silent.
+    End(Arc<Snapshot>),
 }
 
 /// Why connections that are denied may still be there.
@@ -104,45 +100,50 @@ pub enum Error {
     },
 }
 
-/// Ends every connection of this node's pods that `snapshot` denies now, and those of addresses in
-/// this node's pod ranges that it does not know, as far as `stage` goes. Each is recorded once;
-/// those that were closed already, and are only remembered, are not.
+/// Ends every connection of this node's pods that the newest of `snapshots` denies, and those of
+/// addresses in this node's pod ranges that it does not know, as far as `stage` goes. `report` is told
+/// of each once; of those that were closed already, and are only remembered, it is not.
+///
+/// # Errors
+/// When some that are denied may go on. The others have been ended.
 ///
 /// # Panics
 /// Outside of a tokio runtime.
-pub async fn revoke(snapshot: &Snapshot, settings: &Settings, stage: Stage) -> Revoked {
-    let mut revoked = Revoked::default();
-    if let Err(error) = revoke_into(&mut revoked.cut, snapshot, settings, stage).await {
-        revoked.error = Some(error);
-    }
-    revoked
-}
-
-async fn revoke_into(
-    cut: &mut Vec<Record>,
-    snapshot: &Snapshot,
+pub async fn revoke(
+    snapshots: &watch::Receiver<Option<Arc<Snapshot>>>,
     settings: &Settings,
-    stage: Stage,
+    stage: &Stage,
+    mut report: impl FnMut(&Record),
 ) -> Result<(), Error> {
-    let judge = Judge {
-        snapshot,
-        settings,
-        stage,
-        own: own_addresses().map_err(Error::Addresses)?,
-        sidecars: with_sidecar(snapshot),
-    };
-    let mut socket = Socket::open(QUEUE).map_err(step("open a socket to"))?;
-    let orders = list(&mut socket, &judge).await.map_err(step("list"))?;
+    let mut court = Court::new(snapshots, settings, stage).map_err(Error::Addresses)?;
+    let open = || Socket::open(QUEUE).map_err(step("open a socket to"));
+    let (mut listing, mut changes) = (open()?, open()?);
+    ask_for_all(&listing).await.map_err(step("list"))?;
     let mut refusals = Vec::new();
-    for batch in orders.chunks(BATCH) {
-        let outcomes = carry_out(&mut socket, batch).await;
-        for (order, outcome) in batch.iter().zip(outcomes.map_err(step("end"))?) {
-            match outcome {
-                Ok(()) if order.is_told => cut.extend(judge.record(&order.seen)),
-                Ok(()) => {}
-                // It ended by itself.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => refusals.push(error),
+    let mut is_over = false;
+    while !is_over {
+        let datagram = listing.receive().await.map_err(step("list"))?;
+        court.catch_up();
+        let mut orders = Vec::new();
+        for message in messages(datagram) {
+            match message.reply {
+                Reply::Done => is_over = true,
+                Reply::Failed(error) => return Err(step("list")(error)),
+                Reply::Object { family, attributes } => {
+                    let entry = Entry::read(family, attributes);
+                    orders.extend(entry.and_then(|entry| court.order(&entry)));
+                }
+            }
+        }
+        for batch in orders.chunks(BATCH) {
+            let outcomes = carry_out(&mut changes, batch).await;
+            for (order, outcome) in batch.iter().zip(outcomes.map_err(step("end"))?) {
+                match outcome {
+                    Ok(()) => order.record.iter().for_each(&mut report),
+                    // It ended by itself.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    Err(error) => refusals.push(error),
+                }
             }
         }
     }
@@ -157,124 +158,7 @@ fn step(step: &'static str) -> impl Fn(io::Error) -> Error {
     move |source| Error::Netlink { step, source }
 }
 
-/// The addresses of all interfaces.
-fn own_addresses() -> io::Result<HashSet<IpAddr>> {
-    let interfaces = nix::ifaddrs::getifaddrs()?;
-    let ip = |address: nix::sys::socket::SockaddrStorage| {
-        let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
-        v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
-    };
-    Ok(interfaces
-        .filter_map(|interface| ip(interface.address?))
-        .collect())
-}
-
-/// The addresses of pods whose TCP a sidecar carries.
-fn with_sidecar(snapshot: &Snapshot) -> HashSet<IpAddr> {
-    snapshot
-        .pods()
-        .filter(|pod| pod.tcp_path == TcpPath::Sidecar)
-        .flat_map(|pod| pod.addresses)
-        .collect()
-}
-
-/// What decides about one entry.
-struct Judge<'a> {
-    snapshot: &'a Snapshot,
-    settings: &'a Settings,
-    stage: Stage,
-    own: HashSet<IpAddr>,
-    sidecars: HashSet<IpAddr>,
-}
-
-impl Judge<'_> {
-    /// What is to be done about an entry.
-    fn order(&self, entry: &Entry<'_>) -> Option<Order> {
-        let is_silenced = entry.is_silenced();
-        let request = match (self.denies(entry), self.stage) {
-            (false, _) if is_silenced => entry.silencing(false),
-            (true, _) if !is_silenced && self.is_left_to_proxy(entry) => return None,
-            (true, Stage::Silence) if !is_silenced && !entry.is_closed() => entry.silencing(true),
-            (true, Stage::End) => entry.deletion(),
-            (false, _) | (true, Stage::Silence) => return None,
-        };
-        Some(Order {
-            seen: entry.seen,
-            is_told: !is_silenced && !entry.is_closed(),
-            request,
-        })
-    }
-
-    fn denies(&self, entry: &Entry<'_>) -> bool {
-        let Seen {
-            source,
-            destination,
-            ..
-        } = entry.seen;
-        let pod_cidrs = self.pod_cidrs();
-        let in_range = || within(pod_cidrs, source) || within(pod_cidrs, destination);
-        if entry.zone != 0 || self.own.contains(&source) || self.own.contains(&destination) {
-            return false;
-        }
-        if self.asks_for_snapshots(entry) {
-            return false;
-        }
-        match self.fate(&entry.seen) {
-            Fate::Allowed(_) => false,
-            Fate::Unknown => true,
-            // Neither end is a pod: that is ours to judge only where pods' addresses are.
-            Fate::Denied(decision) => decision.whole.is_none() || in_range(),
-        }
-    }
-
-    /// A sidecar's connection to the distributor, which the table lets pass too.
-    fn asks_for_snapshots(&self, entry: &Entry<'_>) -> bool {
-        entry.seen.protocol == Protocol::Tcp.number()
-            && self.sidecars.contains(&entry.seen.source)
-            && entry
-                .dialled
-                .is_some_and(|address| self.settings.control_planes.contains(&address))
-    }
-
-    fn pod_cidrs(&self) -> &[IpNet] {
-        &self.settings.pod_cidrs
-    }
-
-    /// Its proxy is given time to close it, or is about to.
-    fn is_left_to_proxy(&self, entry: &Entry<'_>) -> bool {
-        self.is_proxied(entry) && (self.stage == Stage::Silence || entry.is_closing())
-    }
-
-    fn is_proxied(&self, entry: &Entry<'_>) -> bool {
-        entry.seen.protocol == Protocol::Tcp.number()
-            && (entry.mark & DELIVER != 0
-                || self.sidecars.contains(&entry.seen.source)
-                || self.sidecars.contains(&entry.seen.destination))
-    }
-
-    fn fate(&self, seen: &Seen) -> Fate {
-        seen.judge(self.snapshot, self.pod_cidrs())
-    }
-
-    fn record(&self, seen: &Seen) -> Option<Record> {
-        let record = match self.fate(seen) {
-            Fate::Allowed(_) => return None,
-            Fate::Denied(decision) => seen.record(self.snapshot, &decision, None),
-            Fate::Unknown => seen.unknown(self.snapshot),
-        };
-        Some(record.cut())
-    }
-}
-
-/// What is to be done about a connection.
-struct Order {
-    seen: Seen,
-    /// It is to be recorded.
-    is_told: bool,
-    request: Request,
-}
-
-async fn list(socket: &mut Socket, judge: &Judge<'_>) -> io::Result<Vec<Order>> {
+async fn ask_for_all(socket: &Socket) -> io::Result<()> {
     let everything = Subject {
         subsystem: CONNTRACK,
         kind: GET,
@@ -282,20 +166,7 @@ async fn list(socket: &mut Socket, judge: &Judge<'_>) -> io::Result<Vec<Order>> 
         resource: 0,
     };
     let request = Request::new(everything, NLM_F_DUMP);
-    socket.send(&request.finish(LISTING)).await?;
-    let mut orders = Vec::new();
-    loop {
-        for message in messages(socket.receive().await?) {
-            match message.reply {
-                Reply::Done => return Ok(orders),
-                Reply::Failed(error) => return Err(error),
-                Reply::Object { family, attributes } => {
-                    let entry = Entry::read(family, attributes);
-                    orders.extend(entry.and_then(|entry| judge.order(&entry)));
-                }
-            }
-        }
-    }
+    socket.send(&request.finish(LISTING)).await
 }
 
 /// Asks for what some orders say and reads the answers, in the same order.

@@ -20,7 +20,7 @@ pub enum KernelError {
 }
 
 /// The kernel's rules, or something that plays them.
-pub(super) trait Kernel: Send + Sync + 'static {
+pub(super) trait Kernel: Clone + Send + Sync + 'static {
     /// Runs one transaction: all of it comes into force, or nothing.
     fn run(&self, step: &Step) -> impl Future<Output = Result<(), KernelError>> + Send;
 

@@ -20,6 +20,8 @@ pub(super) struct Metrics {
     pub(super) repairs: Counter,
     /// `sidewall_node_connections_cut_total`: live connections that a change denied.
     pub(super) cut: Counter,
+    /// `sidewall_node_scan_seconds`: how long it takes to judge the kernel's connections again.
+    pub(super) scan_seconds: Histogram,
     /// `sidewall_node_table_generation`: changes of the table since the agent started.
     pub(super) generation: Gauge,
 }
@@ -32,6 +34,7 @@ impl Metrics {
             failures: Counter::default(),
             repairs: Counter::default(),
             cut: Counter::default(),
+            scan_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 14)),
             generation: Gauge::default(),
         };
         let Self {
@@ -39,6 +42,7 @@ impl Metrics {
             failures,
             repairs,
             cut,
+            scan_seconds,
             generation,
         } = metrics.clone();
         registry.register_with_unit(
@@ -61,6 +65,12 @@ impl Metrics {
             "connections_cut",
             "Live connections that a change denied",
             cut,
+        );
+        registry.register_with_unit(
+            "scan",
+            "How long it takes to judge the kernel's connections again, three times after a change",
+            Unit::Seconds,
+            scan_seconds,
         );
         registry.register(
             "table_generation",

@@ -1,13 +1,12 @@
 //! A sidecar's connection to the distributor outlives a policy that denies all egress.
 
 use anyhow::{Result, ensure};
-use sidewall_distributor::node::conntrack::Stage;
 use sidewall_distributor::node::ruleset::Settings;
 use sidewall_host_tests::net::{self, Service, ServicePort};
 use sidewall_host_tests::probe::{Held, Protocol, Server};
 use sidewall_policy::model::TcpPath;
 
-use super::kernel::{A, B, C, NODE, at, ip, revoke_by, scene, settings};
+use super::kernel::{A, B, C, NODE, at, ends, ip, revoke_by, scene, settings};
 use super::{OPEN, PATIENCE, SILENCE, field, lab};
 
 /// Where sidecars dial; a replica on another node answers.
@@ -48,7 +47,7 @@ pub fn stays_open() -> Result<()> {
             hold("default/a", C[family], OPEN)?,
             hold("default/b", SERVICE[family], DIALLED)?,
         ];
-        let records = revoke_by(lab.node(NODE)?, &shut, &settings, Stage::End)?;
+        let records = revoke_by(lab.node(NODE)?, &shut, &settings, &ends(&shut)?)?;
         let sources = field(&records, "source");
         ensure!(
             sources.len() == 2

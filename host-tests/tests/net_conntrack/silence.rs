@@ -8,10 +8,20 @@ use sidewall_host_tests::wasm_host::scene::{pods, tcp};
 use sidewall_policy::model::TcpPath;
 use sidewall_policy::snapshot::Snapshot;
 
-use super::kernel::{B, NODE, at, nft, revoke_some, scene, settings, topology};
+use super::kernel::{
+    B, NODE, at, ends, nft, revoke, revoke_some, scene, send_udp, settings, topology,
+};
 use super::{OPEN, PATIENCE, SILENCE, count};
 
 const PODS: [&str; 2] = ["default/a", "default/b"];
+
+/// The mark of what nothing passes on.
+pub const SILENT: &str = "mark=262144";
+
+/// Has the kernel know connections.
+pub const TRACKING: &str = "table inet tracking {
+    chain pre { type filter hook prerouting priority dstnat + 5; policy accept; ct state new accept; }
+}";
 
 /// What is allowed again in time goes on as if nothing had been.
 pub fn falls_and_lifts() -> Result<()> {
@@ -46,12 +56,12 @@ pub fn falls_and_lifts() -> Result<()> {
         ];
         let silence = |held: &mut [Held; 2]| -> Result<()> {
             run(ruleset::transition(&plan(&open)?, &plan(&closed)?))?;
-            let records = revoke_some(node, &closed, Stage::Silence)?;
+            let records = revoke_some(node, &closed, &Stage::Silence)?;
             ensure!(records.len() >= held.len(), "{records:?}");
-            let records = revoke_some(node, &closed, Stage::Silence)?;
+            let records = revoke_some(node, &closed, &Stage::Silence)?;
             ensure!(records.is_empty(), "each is recorded once: {records:?}");
             // Who carries it from now on does not matter to what is silent already.
-            let records = revoke_some(node, &behind_sidecar, Stage::Silence)?;
+            let records = revoke_some(node, &behind_sidecar, &Stage::Silence)?;
             ensure!(records.is_empty(), "{records:?}");
             for held in held {
                 let answered = held.exchange(SILENCE);
@@ -61,7 +71,7 @@ pub fn falls_and_lifts() -> Result<()> {
         };
         silence(&mut held)?;
         run(ruleset::transition(&plan(&closed)?, &plan(&open)?))?;
-        let records = revoke_some(node, &open, Stage::Silence)?;
+        let records = revoke_some(node, &open, &Stage::Silence)?;
         ensure!(records.is_empty(), "{records:?}");
         let [_, datagrams] = &mut held;
         datagrams.exchange(PATIENCE).map_err(anyhow::Error::msg)?;
@@ -72,11 +82,36 @@ pub fn falls_and_lifts() -> Result<()> {
             Held::open_udp(a, at(B[family], OPEN), PATIENCE)?,
         ];
         silence(&mut held)?;
-        let records = revoke_some(node, &closed, Stage::End)?;
+        let records = revoke(node, &closed)?;
         ensure!(records.is_empty(), "each is recorded once: {records:?}");
         let left = count(node, &["udp"])? + count(node, &["ESTABLISHED"])?;
         ensure!(left == 0, "{left} are left");
         run(ruleset::transition(&plan(&closed)?, &plan(&open)?))?;
+    }
+    Ok(())
+}
+
+/// A change may come shortly before another one's connections are deleted: its own stay a while.
+pub fn comes_first() -> Result<()> {
+    let lab = topology()?;
+    let node = lab.node(NODE)?;
+    let open = scene().snapshot(&PODS);
+    let closed = scene()
+        .policy("default/b", "b", Some(Vec::new()), None)
+        .snapshot(&PODS);
+    nft(node, TRACKING)?;
+    for family in [0, 1] {
+        send_udp(lab.pod("default/a")?, 5000, at(B[family], 53))?;
+        let records = revoke_some(node, &closed, &ends(&open)?)?;
+        ensure!(records.len() == 1, "{records:?}");
+        let known = [count(node, &["udp"])?, count(node, &["udp", SILENT])?];
+        ensure!(known == [1, 1], "known, and silent: {known:?}");
+        let records = revoke_some(node, &closed, &ends(&open)?)?;
+        ensure!(records.is_empty(), "each is recorded once: {records:?}");
+        ensure!(count(node, &["udp"])? == 1, "its time had not come");
+        let records = revoke(node, &closed)?;
+        ensure!(records.is_empty(), "each is recorded once: {records:?}");
+        ensure!(count(node, &["udp"])? == 0, "its time had come");
     }
     Ok(())
 }

@@ -6,6 +6,7 @@ use std::io::{self, Write as _};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd as _;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ use sidewall_host_tests::wasm_host::scene::Scene;
 use sidewall_policy::model::{PortMatch, PortRange, Ports, Protocol};
 use sidewall_policy::record;
 use sidewall_policy::snapshot::Snapshot;
+use tokio::sync::watch;
 
 /// The two families of each pod.
 pub const A: [&str; 2] = ["10.244.1.11", "fd00:244:1::11"];
@@ -186,12 +188,17 @@ pub fn chain(error: impl Into<anyhow::Error>) -> String {
     format!("{:#}", error.into())
 }
 
-/// Ends connections, in the namespace of a node.
+/// Ends connections that have been denied for a while, in the namespace of a node.
 pub fn revoke(node: &Netns, snapshot: &[u8]) -> Result<Vec<Value>> {
-    revoke_some(node, snapshot, Stage::End)
+    revoke_some(node, snapshot, &ends(snapshot)?)
 }
 
-pub fn revoke_some(node: &Netns, snapshot: &[u8], stage: Stage) -> Result<Vec<Value>> {
+/// The stage that ends what this snapshot denied.
+pub fn ends(snapshot: &[u8]) -> Result<Stage> {
+    Ok(Stage::End(checked(snapshot)?))
+}
+
+pub fn revoke_some(node: &Netns, snapshot: &[u8], stage: &Stage) -> Result<Vec<Value>> {
     revoke_by(node, snapshot, &settings(), stage)
 }
 
@@ -199,12 +206,16 @@ pub fn revoke_by(
     node: &Netns,
     snapshot: &[u8],
     settings: &Settings,
-    stage: Stage,
+    stage: &Stage,
 ) -> Result<Vec<Value>> {
-    let snapshot = Snapshot::check(snapshot.to_vec())?;
-    let revoked = within(node, conntrack::revoke(&snapshot, settings, stage))?;
-    match revoked.error {
-        Some(error) => Err(error.into()),
-        None => revoked.cut.iter().map(fields).collect(),
-    }
+    let (_, snapshots) = watch::channel(Some(checked(snapshot)?));
+    let mut records = Vec::new();
+    let report = |record: &record::Record| records.push(fields(record));
+    let revocation = conntrack::revoke(&snapshots, settings, stage, report);
+    within(node, revocation)??;
+    records.into_iter().collect()
+}
+
+pub fn checked(snapshot: &[u8]) -> Result<Arc<Snapshot>> {
+    Ok(Arc::new(Snapshot::check(snapshot.to_vec())?))
 }

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use sidewall_host_tests::envoy::Artifact;
 use sidewall_host_tests::lab::{Expect, Lab, LabConfig, Plane, Probe};
 use sidewall_host_tests::probe::Protocol;
 
 use super::edges;
-use super::world::{Path, Pod, cluster, hold_to, policy};
+use super::world::{Path, Pod, cluster, hold_to, policies, policy};
 
 /// The user that sidecars run as; what it sends is not redirected.
 const PROXY_USER: u32 = 1337;
@@ -49,6 +50,51 @@ pub fn past_the_sidecar() -> Result<()> {
             connected == expected,
             "as user {PROXY_USER} to {address}: connected: {connected}"
         );
+    }
+    Ok(())
+}
+
+/// Ports that a pod's redirection leaves out, on the way in and on the way out.
+pub fn by_an_excluded_port() -> Result<()> {
+    let lab = edges::lab(&policies(&[
+        (
+            "out",
+            "podSelector: {matchLabels: {app: s1}}, policyTypes: [Egress], egress: [{to: [{podSelector: {matchLabels: {app: b2}}}]}]",
+        ),
+        (
+            "in",
+            "podSelector: {matchLabels: {app: s2}}, ingress: [{from: [{podSelector: {matchLabels: {app: b2}}}]}]",
+        ),
+    ]))?;
+    for pod in ["default/s1", "default/s2"] {
+        let netns = lab.netns(pod)?;
+        for arguments in [
+            &["redirect", "--cleanup"][..],
+            &[
+                "redirect",
+                "--exclude-inbound-ports=80",
+                "--exclude-outbound-ports=80",
+            ],
+        ] {
+            let mut sidewall = netns.command(Artifact::Sidewall.find()?);
+            let output = sidewall.args(arguments).output()?;
+            ensure!(output.status.success(), "{pod}: {arguments:?}: {output:?}");
+        }
+    }
+    let mut probes = Vec::new();
+    for (from, to, expect) in [
+        ("default/s1", "default/b2", Expect::Allow),
+        ("default/s1", "default/b1", Expect::Deny),
+        ("default/b2", "default/s2", Expect::Allow),
+        ("default/b1", "default/s2", Expect::Deny),
+    ] {
+        probes.push(Probe::new(from, to, 80)?.expect(expect));
+    }
+    hold_to(&lab, &probes, "past both sidecars")?;
+    for result in lab.probe(&probes)? {
+        let is_denied = result.expected == Some(Expect::Deny);
+        // A sidecar would have answered the handshake.
+        ensure!(result.connected != is_denied, "{result}");
     }
     Ok(())
 }

@@ -224,7 +224,8 @@ pub fn replies() -> Result<()> {
     Ok(())
 }
 
-/// A record from the agent for what the kernel dropped, and counters for either direction.
+/// A record from the agent for what the kernel dropped, counters for either direction and verdict, and
+/// how the table came about.
 pub fn records() -> Result<()> {
     let lab = lab(&policies(&[
         (
@@ -238,6 +239,12 @@ pub fn records() -> Result<()> {
     ]))?;
     let mut probes = all_protocols("default/s2", "default/b1", 80, Expect::Deny)?;
     probes.extend(all_protocols("default/b2", "default/s1", 80, Expect::Deny)?);
+    probes.extend(all_protocols(
+        "default/s2",
+        "default/s1",
+        80,
+        Expect::Allow,
+    )?);
     hold_to(&lab, &probes, "with policies")?;
     for (node, direction, pod, policy, protocols) in [
         (
@@ -266,14 +273,24 @@ pub fn records() -> Result<()> {
             .with_context(|| format!("{node}: {direction} of {pod} by {protocol}"))?;
         }
         let metrics = lab.agent_get(node, "/metrics")?;
-        let counter = format!("sidewall_node_{direction}_denied_packets_total ");
-        let denied = metrics
-            .lines()
-            .find_map(|line| line.strip_prefix(&counter)?.parse::<u64>().ok());
-        ensure!(
-            denied.is_some_and(|count| count >= 6),
-            "{node}: {direction} denied {denied:?} in\n{metrics}"
-        );
+        for (counter, least) in [
+            (&*format!("{direction}_denied_packets_total"), 6),
+            // Whoever is not isolated on this side.
+            (&*format!("{direction}_allowed_packets_total"), 1),
+            ("apply_seconds_count", 1),
+            ("table_generation", 1),
+            ("scan_seconds_count", 1),
+        ] {
+            let name = format!("sidewall_node_{counter} ");
+            let count = metrics
+                .lines()
+                .find_map(|line| line.strip_prefix(&name)?.parse::<u64>().ok());
+            ensure!(
+                count.is_some_and(|count| count >= least),
+                "{node}: {name}is {count:?}, not {least} or more, in\n{metrics}"
+            );
+        }
+        ensure!(lab.agent_get(node, "/healthz")? == "alive\n", "{node}");
     }
     Ok(())
 }

@@ -1,0 +1,182 @@
+//! What is to be done about an entry of the connection table.
+
+use std::collections::HashSet;
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use sidewall_policy::model::{Protocol, TcpPath};
+use sidewall_policy::record::Record;
+use sidewall_policy::snapshot::Snapshot;
+use tokio::sync::watch;
+
+use super::Stage;
+use super::entry::Entry;
+use crate::node::netlink::Request;
+use crate::node::ruleset::{DELIVER, Settings};
+use crate::node::seen::{Fate, Seen, within};
+
+/// What decides about entries, by whatever snapshot is the newest.
+pub(super) struct Court<'a> {
+    snapshots: &'a watch::Receiver<Option<Arc<Snapshot>>>,
+    settings: &'a Settings,
+    own: HashSet<IpAddr>,
+    /// By the snapshot that must have denied what is deleted; none while nothing is.
+    earlier: Option<Judge>,
+    newest: Option<Judge>,
+}
+
+/// Judges by one snapshot.
+struct Judge {
+    snapshot: Arc<Snapshot>,
+    /// The addresses of pods whose TCP a sidecar carries.
+    sidecars: HashSet<IpAddr>,
+}
+
+/// What is to be done about a connection.
+pub(super) struct Order {
+    /// What the kernel is asked for.
+    pub request: Request,
+    /// What is recorded once the kernel has done it.
+    pub record: Option<Record>,
+}
+
+impl<'a> Court<'a> {
+    /// Sits until the stage is over.
+    ///
+    /// # Errors
+    /// When the node's own addresses cannot be read.
+    pub(super) fn new(
+        snapshots: &'a watch::Receiver<Option<Arc<Snapshot>>>,
+        settings: &'a Settings,
+        stage: &Stage,
+    ) -> io::Result<Self> {
+        Ok(Self {
+            snapshots,
+            settings,
+            own: own_addresses()?,
+            earlier: match stage {
+                Stage::Silence => None,
+                Stage::End(earlier) => Some(Judge::new(Arc::clone(earlier))),
+            },
+            newest: None,
+        })
+    }
+
+    /// Goes by the newest snapshot from now on.
+    pub(super) fn catch_up(&mut self) {
+        let newest = self.snapshots.borrow();
+        let is_known = match (&self.newest, &*newest) {
+            (Some(judge), Some(newest)) => Arc::ptr_eq(&judge.snapshot, newest),
+            (None, None) => true,
+            _ => false,
+        };
+        if !is_known {
+            self.newest = newest.clone().map(Judge::new);
+        }
+    }
+
+    /// What is to be done about an entry. Without a snapshot, nothing.
+    pub(super) fn order(&self, entry: &Entry<'_>) -> Option<Order> {
+        let judge = self.newest.as_ref()?;
+        let is_silenced = entry.is_silenced();
+        let is_denied = self.denies(judge, entry);
+        let ends = || {
+            let earlier = self.earlier.as_ref();
+            earlier.is_some_and(|earlier| self.denies(earlier, entry))
+        };
+        let request = if !is_denied {
+            is_silenced.then(|| entry.silencing(false))?
+        } else if is_silenced {
+            ends().then(|| entry.deletion())?
+        } else if judge.is_proxied(entry) {
+            // Its proxy is given time to close it, or is about to.
+            (ends() && !entry.is_closing()).then(|| entry.deletion())?
+        } else if ends() {
+            entry.deletion()
+        } else if entry.is_closed() {
+            return None;
+        } else {
+            entry.silencing(true)
+        };
+        let is_told = is_denied && !is_silenced && !entry.is_closed();
+        Some(Order {
+            request,
+            record: is_told.then(|| self.record(judge, &entry.seen)).flatten(),
+        })
+    }
+
+    fn denies(&self, judge: &Judge, entry: &Entry<'_>) -> bool {
+        let Seen {
+            source,
+            destination,
+            ..
+        } = entry.seen;
+        let pod_cidrs = self.pod_cidrs();
+        let in_range = || within(pod_cidrs, source) || within(pod_cidrs, destination);
+        if entry.zone != 0 || self.own.contains(&source) || self.own.contains(&destination) {
+            return false;
+        }
+        if self.asks_for_snapshots(judge, entry) {
+            return false;
+        }
+        match entry.seen.judge(&judge.snapshot, pod_cidrs) {
+            Fate::Allowed(_) => false,
+            Fate::Unknown => true,
+            // Neither end is a pod: that is ours to judge only where pods' addresses are.
+            Fate::Denied(decision) => decision.whole.is_none() || in_range(),
+        }
+    }
+
+    /// A sidecar's connection to the distributor, which the table lets pass too.
+    fn asks_for_snapshots(&self, judge: &Judge, entry: &Entry<'_>) -> bool {
+        entry.seen.protocol == Protocol::Tcp.number()
+            && judge.sidecars.contains(&entry.seen.source)
+            && entry
+                .dialled
+                .is_some_and(|address| self.settings.control_planes.contains(&address))
+    }
+
+    fn pod_cidrs(&self) -> &[IpNet] {
+        &self.settings.pod_cidrs
+    }
+
+    fn record(&self, judge: &Judge, seen: &Seen) -> Option<Record> {
+        let record = match seen.judge(&judge.snapshot, self.pod_cidrs()) {
+            Fate::Allowed(_) => return None,
+            Fate::Denied(decision) => seen.record(&judge.snapshot, &decision, None),
+            Fate::Unknown => seen.unknown(&judge.snapshot),
+        };
+        Some(record.cut())
+    }
+}
+
+impl Judge {
+    fn new(snapshot: Arc<Snapshot>) -> Self {
+        let with_sidecar = snapshot
+            .pods()
+            .filter(|pod| pod.tcp_path == TcpPath::Sidecar);
+        let sidecars = with_sidecar.flat_map(|pod| pod.addresses).collect();
+        Self { snapshot, sidecars }
+    }
+
+    fn is_proxied(&self, entry: &Entry<'_>) -> bool {
+        entry.seen.protocol == Protocol::Tcp.number()
+            && (entry.mark & DELIVER != 0
+                || self.sidecars.contains(&entry.seen.source)
+                || self.sidecars.contains(&entry.seen.destination))
+    }
+}
+
+/// The addresses of all interfaces.
+fn own_addresses() -> io::Result<HashSet<IpAddr>> {
+    let interfaces = nix::ifaddrs::getifaddrs()?;
+    let ip = |address: nix::sys::socket::SockaddrStorage| {
+        let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
+        v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
+    };
+    Ok(interfaces
+        .filter_map(|interface| ip(interface.address?))
+        .collect())
+}
