@@ -79,8 +79,8 @@ fuzz: $(TOOLS)/bin/cargo-fuzz ## Fuzz each target for FUZZ_SECONDS, 20 by defaul
 fuzz-long: $(TOOLS)/bin/cargo-fuzz ## Random tests and fuzzing for FUZZ_MINUTES, 60 by default
 	PATH="$(TOOLS)/bin:$$PATH" scripts/fuzz-long.sh $(FUZZ_MINUTES)
 
-demo: setup filter build ## Set up and watch policies decide connections in a lab
-	$(CARGO) run -q -p sidewall-host-tests --bin demo
+demo: setup filter build ## Set up and watch policies decide connections; SOURCE=kube for an API server
+	$(CARGO) run -q -p sidewall-host-tests --bin demo -- $(if $(SOURCE),--source $(SOURCE))
 
 conformance: setup filter build ## Run every case with real packets; PLANE=node for one plane
 	$(CARGO) run -q -p sidewall-host-tests --bin conformance -- $(if $(PLANE),--plane $(PLANE))

@@ -6,7 +6,7 @@ set -euo pipefail
 declare -A package_of=(
   [ip]=iproute2 [nft]=nftables [iptables-restore]=iptables [ip6tables-restore]=iptables
   [conntrack]=conntrack [unshare]=util-linux [nsenter]=util-linux [setpriv]=util-linux
-  [python3]=python3 [cc]=gcc [c++]=g++
+  [python3]=python3 [cc]=gcc [c++]=g++ [kubectl]=kubernetes-client
 )
 for tool in "$@"; do
   package_of[$tool]=$tool

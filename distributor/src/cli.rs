@@ -9,7 +9,11 @@ use tokio::runtime::Runtime;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
 
-use crate::{inspect, node, redirect, serve, shutdown, xds};
+use crate::{inspect, node, redirect, serve, shutdown, status, xds};
+
+/// What is logged unless RUST_LOG says otherwise. An API server's failures are reported as problems, once;
+/// its client would log each attempt.
+const QUIET: &str = "info,kube_client=off,kube_runtime=off";
 
 /// Kubernetes NetworkPolicy, enforced where the traffic is.
 #[derive(Debug, Parser)]
@@ -27,6 +31,9 @@ pub struct Cli {
 enum Command {
     /// Compile policies and serve each Envoy its pod's snapshot
     Serve(serve::Args),
+
+    /// Show who decides by what they should, and what is wrong; asks a running distributor
+    Status(status::Args),
 
     /// Enforce on a node what no sidecar sees; to be run on every node, in its network namespace
     Node(node::Args),
@@ -69,6 +76,7 @@ impl Cli {
         log_format.start()?;
         match command {
             Command::Serve(args) => runtime()?.block_on(args.run())?,
+            Command::Status(args) => return Ok(runtime()?.block_on(args.run())?),
             Command::Node(args) => runtime()?.block_on(run_node(args))?,
             Command::Redirect(args) => args.run()?,
             Command::Explain(args) => return Ok(args.run()?),
@@ -100,9 +108,10 @@ async fn run_node(args: node::Args) -> anyhow::Result<()> {
 
 impl LogFormat {
     fn start(self) -> anyhow::Result<()> {
+        let asked = std::env::var(EnvFilter::DEFAULT_ENV).unwrap_or_default();
         let filter = EnvFilter::builder()
             .with_default_directive(LevelFilter::INFO.into())
-            .from_env()
+            .parse(if asked.is_empty() { QUIET } else { &asked })
             .context("RUST_LOG is not a list of filters such as info,sidewall_distributor=debug")?;
         let lines = tracing_subscriber::fmt()
             .with_env_filter(filter)

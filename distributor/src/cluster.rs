@@ -1,10 +1,11 @@
 //! Where the state of the cluster comes from: Kubernetes objects in, [`Event`]s out.
 //!
 //! ```text
-//!  folder ──manifests──▶ yaml ──▶ decode ──▶ convert ──▶ events
+//!  folder ────manifests──▶ yaml ──▶ decode ──▶ convert ──▶ events
+//!  API server ────kube──────────────▶ decode ──▶ convert ──▶ events
 //! ```
 //!
-//! The only module that names `k8s-openapi`: everything behind the events speaks
+//! The only module that names `k8s-openapi` and `kube`: everything behind the events speaks
 //! [`sidewall_policy::model`]. A source never judges and never keeps quiet: what it cannot read is
 //! reported as a [`crate::problem::Problem`], and a NetworkPolicy that cannot be read still
 //! isolates what it may have been meant to isolate.
@@ -14,6 +15,7 @@ mod decode;
 mod event;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
+pub mod kube;
 pub mod manifests;
 mod report;
 mod yaml;

@@ -17,7 +17,7 @@ mod diff;
 mod explain;
 mod lint;
 mod matrix;
-mod paint;
+pub(crate) mod paint;
 mod party;
 mod ports;
 mod ruling;

@@ -17,6 +17,7 @@ pub mod redirect;
 pub mod serve;
 pub mod shutdown;
 pub mod snapshots;
+pub mod status;
 pub mod xds;
 
 #[cfg(test)]

@@ -8,12 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sidewall_policy::compile::Options;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::admin::Admin;
-use crate::cluster::manifests;
+use crate::cluster::{Batch, kube, manifests};
 use crate::problem::Problem;
 use crate::snapshots::SnapshotSource;
 use crate::xds::{self, Clients, PlaintextIdentity};
@@ -34,6 +34,9 @@ pub enum Error {
     /// The signal handlers could not be installed.
     #[error("cannot listen for SIGTERM and SIGINT: {0}")]
     Signals(#[source] io::Error),
+    /// The API server cannot be followed.
+    #[error(transparent)]
+    Kube(#[from] kube::Error),
     /// The xDS server failed.
     #[error(transparent)]
     Xds(#[from] xds::ServeError),
@@ -45,10 +48,8 @@ pub enum Error {
 /// The arguments of `sidewall serve`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// The folder whose YAML and JSON files are the cluster: Pods, Namespaces, NetworkPolicies,
-    /// Services, EndpointSlices and Nodes, applied as the files change
-    #[arg(long, value_name = "DIR")]
-    manifests: PathBuf,
+    #[command(flatten)]
+    source: Source,
 
     #[command(flatten)]
     listen: Listen,
@@ -65,14 +66,40 @@ pub struct Args {
     node_plane: bool,
 }
 
+/// Where the objects come from.
+#[derive(Clone, Debug, clap::Args)]
+#[group(required = true, multiple = false)]
+struct Source {
+    /// The folder whose YAML and JSON files are the cluster: Pods, Namespaces, NetworkPolicies,
+    /// Services, EndpointSlices and Nodes, applied as the files change
+    #[arg(long, value_name = "DIR")]
+    manifests: Option<PathBuf>,
+
+    /// Follow the API server that KUBECONFIG, ~/.kube/config or the pod's service account leads to
+    #[arg(long)]
+    kube: bool,
+}
+
+impl Source {
+    async fn start(self, shutdown: CancellationToken) -> Result<mpsc::Receiver<Batch>, Error> {
+        match self.manifests {
+            Some(folder) => {
+                info!(folder = %folder.display(), "following manifests");
+                Ok(manifests::start(&folder, shutdown))
+            }
+            None => Ok(kube::start(shutdown).await?),
+        }
+    }
+}
+
 impl Args {
     /// Serves until SIGTERM or SIGINT.
     ///
     /// # Errors
-    /// When an address is refused or taken, or a server fails.
+    /// When an address is refused or taken, nothing tells where the API server is, or a server fails.
     pub async fn run(self) -> Result<(), Error> {
         let Self {
-            manifests,
+            source,
             listen,
             enforce_own_node_egress,
             node_plane,
@@ -83,8 +110,7 @@ impl Args {
             node_plane,
             enforce_own_node_egress,
         };
-        info!(folder = %manifests.display(), "following manifests");
-        let events = manifests::start(&manifests, shutdown.clone());
+        let events = source.start(shutdown.clone()).await?;
         let publisher = publish::start(events, options, shutdown.clone());
         let problems = publisher.problems();
         serve(listeners, publisher, problems, shutdown).await

@@ -37,6 +37,8 @@ spec: { nodeName: one, containers: [{ name: web, image: web }] }
 status: { phase: Running, podIPs: [{ ip: 10.0.0.2 }] }
 ";
 
+const NODE: &str = "{ apiVersion: v1, kind: Node, metadata: { name: one } }";
+
 const DENY_ALL: &str = "
 apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
@@ -95,6 +97,16 @@ impl Sidewall {
 
     fn status(&self) -> Value {
         serde_json::from_str(self.get("/status").split_once("\r\n\r\n").unwrap().1).unwrap()
+    }
+
+    /// How `sidewall status` ends, and what it prints.
+    fn tell(&self) -> (Option<i32>, String) {
+        let output = Command::new(env!("CARGO_BIN_EXE_sidewall"))
+            .args(["status", "--admin", &self.admin.to_string()])
+            .output()
+            .unwrap();
+        let told = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8(told).unwrap())
     }
 
     /// Asks `/status` until it is as it should be.
@@ -208,9 +220,23 @@ async fn a_folder_is_served_followed_and_left_in_good_order() {
     assert_ne!(open, closed);
     web.apply().await;
     sidewall.until("applied", |status| {
-        let db = pod(status, "default/db");
-        db["state"] == "applied" && db["applied"]["revision"] == closed.as_str()
+        let (db, web) = (pod(status, "default/db"), pod(status, "default/web"));
+        let both = db["state"] == "applied" && web["state"] == "applied";
+        both && db["applied"]["revision"] == closed.as_str()
     });
+    let (code, told) = sidewall.tell();
+    assert_eq!(code, Some(1), "{told}");
+    assert!(
+        told.contains("synced; 2 pods: 2 applied\n\nNode one: "),
+        "{told}"
+    );
+    std::fs::write(folder.path().join("node.yaml"), NODE).unwrap();
+    sidewall.until("mended", |status| {
+        status["problems"].as_array().is_some_and(Vec::is_empty)
+    });
+    let (code, told) = sidewall.tell();
+    assert_eq!(code, Some(0), "{told}");
+    assert!(told.ends_with("synced; 2 pods: 2 applied\n"), "{told}");
     std::fs::remove_file(folder.path().join("policy.yaml")).unwrap();
     assert_eq!(
         db.apply().await,
@@ -247,6 +273,10 @@ fn a_folder_that_is_not_there_is_waited_for() {
     assert!(answer.starts_with("HTTP/1.0 503"), "{answer}");
     assert!(answer.contains(&folder.display().to_string()), "{answer}");
 
+    let (code, told) = sidewall.tell();
+    assert_eq!(code, Some(1), "{told}");
+    assert!(told.contains(&folder.display().to_string()), "{told}");
+
     std::fs::create_dir(&folder).unwrap();
     std::fs::write(folder.join("pods.yaml"), PODS).unwrap();
     sidewall.until("synced", |status| {
@@ -267,4 +297,15 @@ fn plain_text_beyond_loopback_is_refused_with_the_way_out() {
         stderr.contains("--xds-listen 0.0.0.0:0") && stderr.contains("--insecure-plaintext"),
         "{stderr}"
     );
+}
+
+#[test]
+fn status_of_nobody_has_no_answer() {
+    let output = Command::new(env!("CARGO_BIN_EXE_sidewall"))
+        .args(["status", "--admin", "127.0.0.1:1"])
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    assert!(stderr.contains("--admin 127.0.0.1:1"), "{stderr}");
 }

@@ -5,7 +5,7 @@
 //! with the reason. Where the environment says that they must run (`CI=true` or
 //! `SIDEWALL_REQUIRE_NETNS=1`) the same is a failure.
 
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
@@ -35,6 +35,37 @@ pub fn main_outside(cases: &[Case]) -> ExitCode {
     let trials = match sandbox::check_prerequisites() {
         Ok(()) => runnable(cases),
         Err(unmet) => unrunnable_here(cases, unmet),
+    };
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}
+
+/// Runs the cases where they are, for those that need nothing but what the build made.
+#[must_use]
+pub fn main_anywhere(cases: &[Case]) -> ExitCode {
+    libtest_mimic::run(&Arguments::from_args(), runnable(cases)).exit_code()
+}
+
+/// Runs the cases where they are, with the real `kubectl`.
+#[must_use]
+pub fn main_with_kubectl(cases: &[Case]) -> ExitCode {
+    let found = Command::new("kubectl")
+        .args(["version", "--client"])
+        .output();
+    let trials = match found {
+        Ok(output) if output.status.success() => runnable(cases),
+        Ok(output) => unrunnable_here(
+            cases,
+            anyhow::anyhow!(
+                "kubectl: {}",
+                String::from_utf8_lossy(&output.stderr).trim()
+            ),
+        ),
+        Err(error) => unrunnable_here(
+            cases,
+            anyhow::anyhow!(
+                "kubectl: {error}; install it: on Debian apt-get install -y kubernetes-client"
+            ),
+        ),
     };
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }

@@ -11,7 +11,8 @@
 //! the rules of `sidewall redirect` and those of nodes behind the rules of `sidewall node`, and the
 //! distributor is the shipped binary. Which of them there are is the lab's [`Plane`]. Manifests may
 //! change while a lab runs ([`Lab::write_manifest`]), and [`Lab::wait_applied`] tells when everybody
-//! decides by them. It must run inside a [`crate::sandbox`] and never touches the folder it was
+//! decides by them. With [`Source::Kube`] the distributor follows an API server instead, to which the
+//! manifests are applied by `kubectl`. It must run inside a [`crate::sandbox`] and never touches the folder it was
 //! started from.
 //!
 //! Objects mean what they mean to Kubernetes, with one annotation that means more in a lab of sidecars
@@ -19,6 +20,7 @@
 //! moment it has a node and an address.
 
 mod access;
+mod api;
 mod config;
 mod daemon;
 mod distributor;
@@ -31,6 +33,7 @@ mod proxy;
 mod ranges;
 mod result;
 mod run;
+mod source;
 mod spec;
 mod wait;
 mod world;
@@ -40,7 +43,8 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use crate::{envoy, net, probe};
+use crate::{apiserver, envoy, net, probe};
+use api::Api;
 use daemon::Daemon;
 use folder::Folder;
 use hosts::Hosts;
@@ -50,9 +54,9 @@ pub use distributor::{NodeStatus, PodStatus, Problem, Status};
 pub use matrix::Matrix;
 pub use plane::Plane;
 pub use result::{ProbeResult, failures};
-pub(crate) use world::translation;
-
+pub use source::Source;
 pub use spec::{Expect, Family, ParseError, Party, Port, Probe, Target, read_probes};
+pub(crate) use world::translation;
 
 /// A running cluster. Everything is done through a shared reference, so that threads may probe it
 /// while another one changes it. Dropping it ends every process and removes every namespace.
@@ -60,6 +64,8 @@ pub use spec::{Expect, Family, ParseError, Party, Port, Probe, Target, read_prob
 pub struct Lab {
     config: LabConfig,
     folder: Mutex<Folder>,
+    /// What the distributor follows, unless it is the folder, which is a copy of it then.
+    api: Option<Api>,
     // Dropped before the network: Envoys and servers live in its namespaces.
     hosts: Mutex<Hosts>,
     distributor: Mutex<Option<Daemon>>,
@@ -75,6 +81,23 @@ pub enum Error {
     /// An Envoy, or a file that a build should have made.
     #[error(transparent)]
     Envoy(#[from] envoy::Error),
+    /// The API server.
+    #[error(transparent)]
+    ApiServer(#[from] apiserver::Error),
+    /// What `kubectl` was asked to do.
+    #[error(transparent)]
+    Kubectl(#[from] apiserver::KubectlError),
+    /// A manifest that is to be applied.
+    #[error("manifest {file}: {source}")]
+    Manifest {
+        /// The file.
+        file: String,
+        /// What is wrong with it.
+        source: Box<serde_saphyr::Error>,
+    },
+    /// There is no API server.
+    #[error("the distributor of this lab follows a folder; start it with the source `kube`")]
+    NoApiServer,
     /// A server, or a held connection.
     #[error(transparent)]
     Probe(#[from] probe::Error),

@@ -6,9 +6,11 @@
 //!         ├─ envoy ── real Envoys from the bootstraps in envoy/
 //!         └─ probe ── servers that say who they are, and clients that check it
 //!  cases ── who reaches whom, as data, and what holds every engine to it
+//!  apiserver ── an API server for `sidewall serve --kube` and `kubectl`, which fails on demand
 //!  wasm_host ── the built filter on wasmtime, with a host that tests can ask and break
 //! ```
 
+pub mod apiserver;
 pub mod bench;
 pub mod cases;
 pub mod envoy;

@@ -149,7 +149,13 @@ fn edges_are_named_in_one_place() {
     assert_only_in("filter/src", &["hostcalls"], &["filter/src/host.rs"]);
     assert_only_in(
         "distributor/src",
-        &["k8s_openapi"],
+        &[
+            "k8s_openapi",
+            "kube::api",
+            "kube::client",
+            "kube::Client",
+            "kube::runtime",
+        ],
         &["distributor/src/cluster"],
     );
     assert_only_in(

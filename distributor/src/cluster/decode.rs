@@ -1,4 +1,5 @@
 //! From documents to objects, strictly: nothing that is written down is passed over in silence.
+//! Objects of an API server are read more leniently: [`stored`](mod@stored).
 //!
 //! | what is wrong                         | what becomes of it                                      |
 //! |---------------------------------------|---------------------------------------------------------|
@@ -13,6 +14,7 @@
 mod header;
 mod policy;
 mod salvage;
+mod stored;
 mod strict;
 #[cfg(test)]
 mod tests;
@@ -28,6 +30,7 @@ use super::report::Report;
 use super::yaml::{self, Content};
 use crate::problem::Problem;
 use header::{Header, Version};
+pub(super) use stored::{Stored, stored};
 
 const NAMELESS: &str = "Required value: a name is required";
 

@@ -18,26 +18,26 @@ impl<T: Display> Display for Painted<T> {
 }
 
 /// What passes.
-pub(super) fn good<T: Display>(word: T) -> impl Display {
+pub(crate) fn good<T: Display>(word: T) -> impl Display {
     Painted(word, AnsiColor::Green.on_default())
 }
 
 /// What does not.
-pub(super) fn bad<T: Display>(word: T) -> impl Display {
+pub(crate) fn bad<T: Display>(word: T) -> impl Display {
     Painted(word, AnsiColor::Red.on_default())
 }
 
 /// What deserves a second look.
-pub(super) fn warning<T: Display>(word: T) -> impl Display {
+pub(crate) fn warning<T: Display>(word: T) -> impl Display {
     Painted(word, AnsiColor::Yellow.on_default())
 }
 
 /// What is read first.
-pub(super) fn strong<T: Display>(word: T) -> impl Display {
+pub(crate) fn strong<T: Display>(word: T) -> impl Display {
     Painted(word, Style::new().bold())
 }
 
 /// What is read last.
-pub(super) fn faint<T: Display>(word: T) -> impl Display {
+pub(crate) fn faint<T: Display>(word: T) -> impl Display {
     Painted(word, Style::new().dimmed())
 }

@@ -14,7 +14,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
-use sidewall_host_tests::lab::{Lab, LabConfig, Plane, ProbeResult, failures, read_probes};
+use sidewall_host_tests::lab::{Lab, LabConfig, Plane, ProbeResult, Source, failures, read_probes};
 use sidewall_host_tests::sandbox::{self, Place};
 
 /// Builds a cluster out of manifests on this machine, tries probes against it and prints what was
@@ -36,6 +36,10 @@ struct Args {
     /// What enforces
     #[arg(long, value_enum, default_value_t)]
     plane: Plane,
+
+    /// Where the distributor reads the cluster
+    #[arg(long, value_enum, default_value_t)]
+    source: Source,
 
     /// How to print the results
     #[arg(long, value_enum, default_value_t)]
@@ -85,6 +89,7 @@ fn run(args: &Args) -> anyhow::Result<bool> {
         manifests,
         probes,
         plane,
+        source,
         output,
         workers,
         timeout,
@@ -94,6 +99,7 @@ fn run(args: &Args) -> anyhow::Result<bool> {
     let config = LabConfig::default()
         .folder(manifests)
         .plane(*plane)
+        .source(*source)
         .workers(*workers)
         .probe_timeout(Duration::from_millis(*timeout));
     let lab = Lab::start(config)?;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::Plane;
+use super::{Plane, Source};
 
 /// What a lab is made of. At least one source of manifests is needed.
 #[derive(Clone, Debug)]
@@ -11,6 +11,7 @@ pub struct LabConfig {
     pub(super) folders: Vec<PathBuf>,
     pub(super) manifests: Vec<(String, String)>,
     pub(super) plane: Plane,
+    pub(super) source: Source,
     pub(super) workers: u32,
     pub(super) probe_timeout: Duration,
     pub(super) probe_width: usize,
@@ -23,6 +24,7 @@ impl Default for LabConfig {
             folders: Vec::new(),
             manifests: Vec::new(),
             plane: Plane::default(),
+            source: Source::default(),
             workers: 1,
             probe_timeout: Duration::from_secs(1),
             probe_width: 16,
@@ -50,6 +52,13 @@ impl LabConfig {
     #[must_use]
     pub fn plane(mut self, plane: Plane) -> Self {
         self.plane = plane;
+        self
+    }
+
+    /// Where the distributor reads the cluster; from the folder by default.
+    #[must_use]
+    pub fn source(mut self, source: Source) -> Self {
+        self.source = source;
         self
     }
 

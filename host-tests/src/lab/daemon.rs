@@ -24,6 +24,8 @@ pub(super) struct Spec {
     pub(super) netns: Netns,
     pub(super) binary: PathBuf,
     pub(super) arguments: Vec<String>,
+    /// Its environment, besides the lab's own.
+    pub(super) environment: Vec<(&'static str, PathBuf)>,
     /// Where its admin port listens, within the namespace.
     pub(super) admin: SocketAddr,
     /// What it writes, its predecessors' first.
@@ -64,6 +66,7 @@ impl Daemon {
             .command(&spec.binary)
             .args(&spec.arguments)
             .env("NO_COLOR", "1")
+            .envs(spec.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(output)
             .stderr(errors)

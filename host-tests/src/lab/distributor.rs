@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::Deserialize;
 
@@ -93,17 +93,33 @@ impl fmt::Display for Problem {
     }
 }
 
-/// `sidewall serve` on these manifests.
+/// What it follows.
+#[derive(Debug)]
+pub(super) enum Follows {
+    /// A folder of manifests.
+    Folder(PathBuf),
+    /// The API server of a kubeconfig.
+    Kubeconfig(PathBuf),
+}
+
+/// `sidewall serve`.
 pub(super) fn spec(
     config: &LabConfig,
     netns: Netns,
     binary: PathBuf,
-    manifests: &Path,
+    follows: Follows,
     log: PathBuf,
 ) -> Spec {
     // The lab's network is the lab's own, and its clients come from other namespaces.
     let mut arguments = vec!["serve".to_owned(), "--insecure-plaintext".to_owned()];
-    arguments.push(format!("--manifests={}", manifests.display()));
+    let mut environment = Vec::new();
+    match follows {
+        Follows::Folder(path) => arguments.push(format!("--manifests={}", path.display())),
+        Follows::Kubeconfig(path) => {
+            arguments.push("--kube".to_owned());
+            environment.push(("KUBECONFIG", path));
+        }
+    }
     arguments.push(format!("--xds-listen=[::]:{XDS_PORT}"));
     arguments.push(format!("--admin-listen={ADMIN}"));
     if config.enforce_own_node_egress {
@@ -117,6 +133,7 @@ pub(super) fn spec(
         netns,
         binary,
         arguments,
+        environment,
         admin: ADMIN,
         log,
     }

@@ -76,6 +76,13 @@ impl Folder {
         fs::remove_file(&path).map_err(file("removing", &path))
     }
 
+    /// Takes every file out, by its path from here.
+    pub(super) fn drain(&self) -> Result<Vec<(String, String)>, Error> {
+        let mut found = Vec::new();
+        collect(&self.path, Path::new(""), &mut found)?;
+        Ok(found)
+    }
+
     /// Reads what changed, and says what there is now.
     pub(super) fn refresh(&mut self) -> Result<World, Error> {
         for event in self.manifests.refresh() {
@@ -113,6 +120,22 @@ fn copy(from: &Path, to: &Path) -> Result<(), Error> {
             copy(&from, &to)?;
         } else {
             fs::copy(&from, &to).map_err(file("copying", &from))?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes the files in a folder and in those in it, and adds their paths and texts.
+fn collect(folder: &Path, below: &Path, found: &mut Vec<(String, String)>) -> Result<(), Error> {
+    for entry in fs::read_dir(folder).map_err(file("listing", folder))? {
+        let name = entry.map_err(file("listing", folder))?.file_name();
+        let (path, below) = (folder.join(&name), below.join(&name));
+        if path.is_dir() {
+            collect(&path, &below, found)?;
+        } else {
+            let text = fs::read_to_string(&path).map_err(file("reading", &path))?;
+            fs::remove_file(&path).map_err(file("removing", &path))?;
+            found.push((below.display().to_string(), text));
         }
     }
     Ok(())

@@ -66,6 +66,7 @@ impl Agent {
         folder: &Path,
     ) -> Self {
         let spec = Spec {
+            environment: Vec::new(),
             name: format!("the agent of {}", place.node),
             netns,
             binary: binary.to_owned(),

@@ -7,11 +7,17 @@ use std::process::ExitStatus;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use super::api::Api;
 use super::daemon::Daemon;
+use super::distributor::Follows;
 use super::folder::Folder;
 use super::hosts::{Hosts, Kit};
-use super::{Error, Lab, LabConfig, distributor, lock};
+use super::{Error, Lab, LabConfig, Source, distributor, lock};
+use crate::apiserver::ApiServer;
 use crate::sandbox;
+
+/// The one file of a folder that copies an API server.
+const COPY: &str = "objects.yaml";
 
 impl Lab {
     /// Brings a cluster up and waits until every sidecar and every node enforces what the manifests
@@ -37,13 +43,25 @@ impl Lab {
         let world = folder.refresh()?;
         let kit = Kit::gather(&path, config.workers)?;
         let hosts = Hosts::build(kit, world, config.plane.has_nodes())?;
+        let api = match config.source {
+            Source::Manifests => None,
+            Source::Kube => Some(Api::start(hosts.control())?),
+        };
         let lab = Self {
             config,
+            api,
             folder: Mutex::new(folder),
             hosts: Mutex::new(hosts),
             distributor: Mutex::default(),
             directory,
         };
+        if let Some(api) = &lab.api {
+            let files = lock(&lab.folder).drain()?;
+            for (file, yaml) in files {
+                api.write(&file, &yaml)?;
+            }
+            lab.copy(api)?;
+        }
         lab.start_distributor()?;
         {
             let hosts = lock(&lab.hosts);
@@ -67,7 +85,13 @@ impl Lab {
     ///
     /// When the file cannot be written or the network cannot follow.
     pub fn write_manifest(&self, file: &str, yaml: &str) -> Result<(), Error> {
-        self.change(|folder| folder.write(file, yaml))
+        match &self.api {
+            None => self.change(|folder| folder.write(file, yaml)),
+            Some(api) => {
+                api.write(file, yaml)?;
+                self.copy(api)
+            }
+        }
     }
 
     /// Removes a manifest file, and makes the network follow.
@@ -76,7 +100,13 @@ impl Lab {
     ///
     /// When there is no such file or the network cannot follow.
     pub fn remove_manifest(&self, file: &str) -> Result<(), Error> {
-        self.change(|folder| folder.remove(file))
+        match &self.api {
+            None => self.change(|folder| folder.remove(file)),
+            Some(api) => {
+                api.remove(file)?;
+                self.copy(api)
+            }
+        }
     }
 
     /// Writes a manifest file and waits until it is enforced. How long that took, from the file's
@@ -102,6 +132,32 @@ impl Lab {
         self.remove_manifest(file)?;
         self.wait_applied()?;
         Ok(started.elapsed())
+    }
+
+    /// Runs `kubectl` against the lab's API server, and makes the network follow. What it printed.
+    ///
+    /// # Errors
+    ///
+    /// When there is no API server, `kubectl` fails, or the network cannot follow.
+    pub fn kubectl(&self, arguments: &[&str], input: &str) -> Result<String, Error> {
+        let api = self.api.as_ref().ok_or(Error::NoApiServer)?;
+        let printed = api.kubectl().run_with(arguments, input)?;
+        self.copy(api)?;
+        Ok(printed)
+    }
+
+    /// The lab's API server, to be broken.
+    ///
+    /// # Errors
+    ///
+    /// When there is none.
+    pub fn api_server(&self) -> Result<&ApiServer, Error> {
+        Ok(self.api.as_ref().ok_or(Error::NoApiServer)?.server())
+    }
+
+    /// Makes the folder, and the network, say what the API server says.
+    fn copy(&self, api: &Api) -> Result<(), Error> {
+        self.change(|folder| folder.write(COPY, &api.dump()))
     }
 
     /// The folder that the distributor watches, for what the above does not offer.
@@ -140,9 +196,12 @@ impl Lab {
                 let hosts = lock(&self.hosts);
                 (hosts.control().clone(), hosts.sidewall().to_owned())
             };
-            let manifests = lock(&self.folder).path().to_owned();
+            let follows = match &self.api {
+                Some(api) => Follows::Kubeconfig(api.kubeconfig()),
+                None => Follows::Folder(lock(&self.folder).path().to_owned()),
+            };
             let log = self.directory.path().join("distributor.log");
-            let spec = distributor::spec(&self.config, netns, binary, &manifests, log);
+            let spec = distributor::spec(&self.config, netns, binary, follows, log);
             let mut started = Daemon::start(spec)?;
             started.wait_ready()?;
             *running = Some(started);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use sidewall_host_tests::bench;
-use sidewall_host_tests::lab::{Lab, Probe, ProbeResult};
+use sidewall_host_tests::lab::{Lab, Probe, ProbeResult, Source};
 use sidewall_host_tests::probe::Held;
 
 use super::policies::NamespaceDefault;
@@ -30,10 +30,10 @@ const CUT: Duration = Duration::from_secs(10);
 const ANSWER: Duration = Duration::from_secs(2);
 
 /// Plays the whole demo.
-pub fn play() -> anyhow::Result<Score> {
+pub fn play(source: Source) -> anyhow::Result<Score> {
     let mut score = Score::default();
-    sidecars::play(&mut score)?;
-    nodes::play(&mut score)?;
+    sidecars::play(&mut score, source)?;
+    nodes::play(&mut score, source)?;
     Ok(score)
 }
 
@@ -60,6 +60,14 @@ impl Score {
     fn one(&mut self, right: bool) {
         self.tried += 1;
         self.right += usize::from(right);
+    }
+}
+
+/// How a manifest came to the distributor.
+fn delivered(source: Source) -> &'static str {
+    match source {
+        Source::Manifests => "The file was written",
+        Source::Kube => "kubectl was told to apply it",
     }
 }
 

@@ -15,9 +15,21 @@ mod scene;
 
 use std::process::ExitCode;
 
+use clap::Parser;
+use sidewall_host_tests::lab::Source;
 use sidewall_host_tests::sandbox::{self, Place};
 
+/// Plays two acts of the policies of the Kubernetes documentation, with real Envoys on this machine.
+#[derive(Debug, Parser)]
+#[command(name = "demo", version)]
+struct Args {
+    /// Where the distributor reads the cluster
+    #[arg(long, value_enum, default_value_t)]
+    source: Source,
+}
+
 fn main() -> ExitCode {
+    let Args { source } = Args::parse();
     match sandbox::enter() {
         Ok(Place::Left(code)) => return code,
         Ok(Place::Inside) => {}
@@ -26,7 +38,7 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     }
-    match acts::play() {
+    match acts::play(source) {
         Ok(score) => {
             println!("demo: {} probes, {} as expected", score.tried, score.right);
             if score.right == score.tried {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use serde_json::{Value, json};
-use sidewall_host_tests::lab::{Expect, Family, Lab, LabConfig, Plane, Probe, ProbeResult};
+use sidewall_host_tests::lab::{Expect, Family, Lab, LabConfig, Plane, Probe, ProbeResult, Source};
 use sidewall_host_tests::probe::{Held, Protocol};
 
 use super::{ANSWER, CUT, EXAMPLE, Score, hold, show_pods, time_changes, title};
@@ -20,7 +20,7 @@ const SILENCE: Duration = Duration::from_secs(1);
 const RECORD: Duration = Duration::from_secs(10);
 
 /// Plays it.
-pub fn play(score: &mut Score) -> anyhow::Result<()> {
+pub fn play(score: &mut Score, source: Source) -> anyhow::Result<()> {
     title("ACT TWO: nodes enforce, too");
     println!(
         "Starting again, with an agent and an Envoy on each node. The database has no sidecar now;\n\
@@ -29,6 +29,7 @@ pub fn play(score: &mut Score) -> anyhow::Result<()> {
     let lab = Lab::start(
         LabConfig::default()
             .plane(Plane::Both)
+            .source(source)
             .manifest("cluster.yaml", cluster_without_a_sidecar_at_the_database())
             .manifest("more-pods.yaml", MORE_PODS),
     )
@@ -44,7 +45,7 @@ pub fn play(score: &mut Score) -> anyhow::Result<()> {
     println!(
         "  frontend talks to db over UDP, IPv4 and IPv6, which only the kernel carries;\n  \
          worker talks to frontend over UDP, and to db over TCP, as the policy allows.\n  \
-         The file of act one is written …"
+         The policy of act one comes into force …"
     );
     let took = lab.apply(EXAMPLE, TEST_NETWORK_POLICY)?;
     println!(
@@ -62,7 +63,7 @@ pub fn play(score: &mut Score) -> anyhow::Result<()> {
     try_all(score, &lab, in_force)?;
     show_records(&lab)?;
 
-    title("From a file to every node and every sidecar");
+    title("From a manifest to every node and every sidecar");
     time_changes(&lab, "both nodes and all four sidecars")
 }
 

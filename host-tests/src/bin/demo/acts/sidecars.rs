@@ -2,19 +2,22 @@
 
 use anyhow::{Context as _, ensure};
 use serde_json::Value;
-use sidewall_host_tests::lab::{Lab, LabConfig, Probe};
+use sidewall_host_tests::lab::{Lab, LabConfig, Probe, Source};
 use sidewall_host_tests::probe::Protocol;
 
-use super::{ANSWER, CUT, DEFAULT, EXAMPLE, Score, hold, show_pods, time_changes, title};
+use super::{
+    ANSWER, CUT, DEFAULT, EXAMPLE, Score, delivered, hold, show_pods, time_changes, title,
+};
 use crate::policies::{InForce, NamespaceDefault, TEST_NETWORK_POLICY, without_frontend};
 use crate::scene::{ACT_ONE, CLUSTER};
 
 /// Plays it.
-pub fn play(score: &mut Score) -> anyhow::Result<()> {
+pub fn play(score: &mut Score, source: Source) -> anyhow::Result<()> {
     title("ACT ONE: sidecars enforce");
     println!("Starting two nodes, five pods, an Envoy beside four of them, and the distributor …");
-    let lab = Lab::start(LabConfig::default().manifest("cluster.yaml", CLUSTER))
-        .context("cannot start the lab")?;
+    let config = LabConfig::default().source(source);
+    let lab =
+        Lab::start(config.manifest("cluster.yaml", CLUSTER)).context("cannot start the lab")?;
     show_pods(&lab, "no sidecar")?;
 
     title("No policy: everybody reaches everybody");
@@ -25,7 +28,8 @@ pub fn play(score: &mut Score) -> anyhow::Result<()> {
     println!("{}\n", indented(TEST_NETWORK_POLICY));
     let took = lab.apply(EXAMPLE, TEST_NETWORK_POLICY)?;
     println!(
-        "The file was written; {} ms later every sidecar enforced it.\n",
+        "{}; {} ms later every sidecar enforced it.\n",
+        delivered(source),
         took.as_millis()
     );
     in_force.test_network_policy = true;
@@ -41,7 +45,7 @@ pub fn play(score: &mut Score) -> anyhow::Result<()> {
         try_all(score, &lab, in_force)?;
     }
 
-    title("From a file to every sidecar");
+    title("From a manifest to every sidecar");
     time_changes(&lab, "all four sidecars")
 }
 
@@ -92,7 +96,7 @@ fn cut_a_live_connection(lab: &Lab, score: &mut Score) -> anyhow::Result<()> {
     score.one(alive.is_ok());
     match cut {
         Some(_) => println!(
-            "  … frontend's connection is closed: {} ms after the file changed, it was enforced everywhere;",
+            "  … frontend's connection is closed: {} ms after the change began, it was enforced everywhere;",
             took.as_millis()
         ),
         None => println!("  … but frontend's connection still stands after {CUT:?};"),

@@ -1,0 +1,114 @@
+//! An API server as the state of a cluster: listed, watched, and applied as it changes.
+//!
+//! ```text
+//!  API server ──list, watch──▶ watch: one a kind ──▶ mirror: what differs ──▶ batch
+//! ```
+//!
+//! Each kind is followed by itself, by kube's watcher: pages, bookmarks and resource versions are its
+//! business. A list replaces what was known at one blow, when its last page has come; until then, and
+//! for as long as the server is away, everything stays as it was. Objects are reduced to what verdicts
+//! depend on as they arrive, and nothing else of them is kept.
+//!
+//! A server that is away, fails or is in trouble is asked again and again, at most a second apart, for a
+//! policy must not wait for longer than it takes to see that the server is back (docs/adr/0010).
+
+mod mirror;
+#[cfg(test)]
+mod tests;
+mod watch;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Response;
+use kube::Config;
+use kube::client::ClientBuilder;
+use kube::config::InferConfigError;
+use tokio::sync::{Notify, mpsc};
+use tokio_util::sync::CancellationToken;
+use tower::limit::RateLimitLayer;
+use tower::util::MapResponseLayer;
+
+use super::event::{Batch, Kind};
+use watch::Watch;
+
+/// How many changes may wait for whoever folds them before reading stops.
+const QUEUE: usize = 64;
+
+/// The most requests that are made for one kind within a second. Only a server that breaks each watch as
+/// soon as it has begun makes us want more.
+const REQUESTS_PER_SECOND: u64 = 20;
+
+/// How long the server may be silent in the middle of an answer. Watches get a word within half a minute.
+const SILENCE: Duration = Duration::from_secs(45);
+
+/// How long a connection may take.
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// Why no API server can be followed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Nothing says where it is.
+    #[error(
+        "--kube: there is neither a kubeconfig nor a pod's service account to find the API server by: {0}; \
+         set KUBECONFIG, or run this in a pod whose service account may list and watch"
+    )]
+    Config(#[from] InferConfigError),
+    /// What says where it is cannot be used.
+    #[error("--kube: the API server's configuration cannot be used: {0}")]
+    Client(#[source] kube::Error),
+}
+
+/// Follows the API server that a kubeconfig or, in a pod, its service account leads to, until
+/// `cancellation` says so. Each kind says [`super::Event::Synced`] when it has been listed once.
+///
+/// Must be called within a tokio runtime.
+///
+/// # Errors
+/// When no configuration is found, or it cannot be used. A server that does not answer is no error: it is
+/// asked again, and reported as a problem.
+pub async fn start(cancellation: CancellationToken) -> Result<mpsc::Receiver<Batch>, Error> {
+    let mut config = Config::infer().await?;
+    tracing::info!(server = %config.cluster_url, "following an API server");
+    config.connect_timeout = Some(CONNECT);
+    config.read_timeout = Some(SILENCE);
+    config.reset_reader_on_write = true;
+    // Asking again is our business: the client would wait for longer.
+    config.default_retry = false;
+    let (sender, receiver) = mpsc::channel(QUEUE);
+    let mut watches = Vec::new();
+    for kind in Kind::ALL {
+        let answered = Arc::new(Notify::new());
+        let client = client(config.clone(), Arc::clone(&answered)).map_err(Error::Client)?;
+        watches.push(Watch::new(kind, client, answered));
+    }
+    for watch in watches {
+        let sender = sender.clone();
+        let cancellation = cancellation.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = cancellation.cancelled() => {}
+                () = sender.closed() => {}
+                () = watch.run(&sender) => {}
+            }
+        });
+    }
+    Ok(receiver)
+}
+
+/// A client that tells of every request that the server granted, and makes not too many of them.
+fn client(config: Config, answered: Arc<Notify>) -> Result<kube::Client, kube::Error> {
+    let note = move |response: Response<_>| {
+        if response.status().is_success() {
+            answered.notify_one();
+        }
+        response
+    };
+    Ok(ClientBuilder::try_from(config)?
+        .with_layer(&MapResponseLayer::new(note))
+        .with_layer(&RateLimitLayer::new(
+            REQUESTS_PER_SECOND,
+            Duration::from_secs(1),
+        ))
+        .build())
+}

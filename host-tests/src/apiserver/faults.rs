@@ -1,0 +1,96 @@
+//! What goes wrong, because a test says so.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use axum::http::StatusCode;
+
+use super::answer::Refusal;
+
+/// The faults in force. Shared by all connections; a restart does not end them.
+#[derive(Debug, Default)]
+pub(super) struct Faults(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    failing: Option<(StatusCode, Option<u32>)>,
+    /// A resource that nobody may read, as in paths.
+    forbidden: Option<String>,
+    /// Whether no watch waits for anything.
+    hasty: bool,
+    delay: Duration,
+    /// How many events of watches are cut in the middle from now on.
+    cuts: u32,
+    /// Whether a watch of forgotten history is refused instead of being told by an event.
+    gone_by_status: bool,
+    requests: u64,
+}
+
+impl Faults {
+    pub(super) fn fail(&self, failing: Option<(StatusCode, Option<u32>)>) {
+        self.lock().failing = failing;
+    }
+
+    pub(super) fn forbid(&self, resource: Option<&str>) {
+        self.lock().forbidden = resource.map(str::to_owned);
+    }
+
+    pub(super) fn refusal(&self, path: &str) -> Option<Refusal> {
+        let state = self.lock();
+        if let Some(resource) = &state.forbidden
+            && path.split('/').any(|part| part == resource)
+        {
+            return Some(Refusal::forbidden(resource));
+        }
+        let (code, retry_after) = state.failing?;
+        Some(Refusal::failing(code, retry_after))
+    }
+
+    pub(super) fn set_hasty(&self, hasty: bool) {
+        self.lock().hasty = hasty;
+    }
+
+    pub(super) fn is_hasty(&self) -> bool {
+        self.lock().hasty
+    }
+
+    pub(super) fn set_delay(&self, delay: Duration) {
+        self.lock().delay = delay;
+    }
+
+    pub(super) fn delay(&self) -> Duration {
+        self.lock().delay
+    }
+
+    pub(super) fn cut(&self, events: u32) {
+        self.lock().cuts = events;
+    }
+
+    /// Whether the event that is about to be sent is to be cut.
+    pub(super) fn take_cut(&self) -> bool {
+        let cuts = &mut self.lock().cuts;
+        let due = *cuts > 0;
+        *cuts = cuts.saturating_sub(1);
+        due
+    }
+
+    pub(super) fn set_gone_by_status(&self, by_status: bool) {
+        self.lock().gone_by_status = by_status;
+    }
+
+    pub(super) fn gone_by_status(&self) -> bool {
+        self.lock().gone_by_status
+    }
+
+    pub(super) fn count(&self) {
+        self.lock().requests += 1;
+    }
+
+    pub(super) fn requests(&self) -> u64 {
+        self.lock().requests
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

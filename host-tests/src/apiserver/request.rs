@@ -1,0 +1,466 @@
+//! From paths and parameters to what is to be done, and doing it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::admission::{self, Unknown};
+use super::answer::{Answer, Refusal};
+use super::resource::Resource;
+use super::selector::Selector;
+use super::store::{Key, Page, Scope};
+use super::watch::{self, Wish};
+use super::{Shared, discovery, patch};
+
+/// The schemas of all kinds, as `kubectl` asks for them when it cannot do without.
+const OPENAPI_V2: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+
+/// A request, taken apart.
+pub(super) struct Request {
+    pub(super) method: Method,
+    pub(super) uri: Uri,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
+}
+
+impl Request {
+    pub(super) fn content_type(&self) -> &str {
+        let given = self.headers.get(header::CONTENT_TYPE);
+        let given = given
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default();
+        given.split(';').next().unwrap_or_default()
+    }
+}
+
+/// What a path names.
+struct Target {
+    resource: &'static Resource,
+    namespace: Option<String>,
+    name: Option<String>,
+    status: bool,
+}
+
+/// The parameters of a request.
+struct Parameters(BTreeMap<String, String>);
+
+impl Parameters {
+    fn read(uri: &Uri) -> Answer<Self> {
+        let query: axum::extract::Query<BTreeMap<String, String>> =
+            axum::extract::Query::try_from_uri(uri)
+                .map_err(|error| Refusal::bad_request(error.to_string()))?;
+        Ok(Self(query.0))
+    }
+
+    fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+
+    fn is_set(&self, name: &str) -> bool {
+        matches!(self.get(name), Some("true" | "1"))
+    }
+
+    fn unknown_fields(&self) -> Unknown {
+        match self.get("fieldValidation") {
+            Some("Strict") => Unknown::Refused,
+            _ => Unknown::Dropped,
+        }
+    }
+}
+
+/// Answers a request.
+pub(super) fn answer(shared: &Arc<Shared>, request: &Request) -> Answer<Response> {
+    let path: Vec<&str> = request
+        .uri
+        .path()
+        .split('/')
+        .filter(|it| !it.is_empty())
+        .collect();
+    if request.method == Method::GET
+        && let Some(found) = discovery::answer(&path)
+    {
+        return Ok(Json(found).into_response());
+    }
+    if path == ["openapi", "v2"] {
+        // A document without schemas, in the encoding that `kubectl` asks for: it validates nothing then.
+        let headers = [(header::CONTENT_TYPE, OPENAPI_V2)];
+        return Ok((headers, Bytes::new()).into_response());
+    }
+    if path == ["apis", "authentication.k8s.io", "v1", "tokenreviews"] {
+        if request.method != Method::POST {
+            return Err(Refusal::not_allowed());
+        }
+        let reviewed = shared.tokens().review(&request.body, SystemTime::now())?;
+        return Ok((StatusCode::CREATED, Json(reviewed)).into_response());
+    }
+    let target = target(&path).ok_or_else(Refusal::no_such_path)?;
+    if request.content_type() == "application/vnd.kubernetes.protobuf" {
+        return Err(Refusal::unsupported_media(request.content_type()));
+    }
+    let parameters = Parameters::read(&request.uri)?;
+    if parameters.get("dryRun").is_some() {
+        return Err(Refusal::bad_request("dryRun is not served here"));
+    }
+    match (&request.method, &target.name) {
+        (&Method::GET, None) => list_or_watch(shared, &target, &parameters),
+        (&Method::GET, Some(name)) => {
+            let key = target.key(name)?;
+            Ok(Json(&**shared.store().get(&key)?).into_response())
+        }
+        (&Method::POST, None) => {
+            let body = read(&request.body)?;
+            let created = create(shared, &target, &body, parameters.unknown_fields())?;
+            Ok((StatusCode::CREATED, Json(&*created)).into_response())
+        }
+        (&Method::PUT, Some(name)) => {
+            let body = read(&request.body)?;
+            let key = target.key(name)?;
+            let unknown = parameters.unknown_fields();
+            let write = |object: &mut Value| {
+                *object = body;
+                Ok(())
+            };
+            let changed = change(shared, &target, key, unknown, write)?;
+            Ok(Json(&*changed).into_response())
+        }
+        (&Method::PATCH, Some(name)) => {
+            let key = target.key(name)?;
+            let unknown = parameters.unknown_fields();
+            let write = |object: &mut Value| {
+                patch::apply(
+                    target.resource,
+                    request.content_type(),
+                    &request.body,
+                    object,
+                )
+            };
+            let changed = change(shared, &target, key, unknown, write)?;
+            Ok(Json(&*changed).into_response())
+        }
+        (&Method::DELETE, Some(name)) if !target.status => {
+            let key = target.key(name)?;
+            let deleted = delete(shared, key, grace(&parameters, &request.body)?)?;
+            Ok(Json(&*deleted).into_response())
+        }
+        (&Method::DELETE, None) => {
+            let scope = scope(&target, &parameters)?;
+            let grace = grace(&parameters, &request.body)?;
+            let keys: Vec<Key> = shared
+                .store()
+                .all(&scope)
+                .map(|(key, _)| key.clone())
+                .collect();
+            for key in keys {
+                delete(shared, key, grace)?;
+            }
+            Ok(
+                Json(json!({ "kind": "Status", "apiVersion": "v1", "status": "Success" }))
+                    .into_response(),
+            )
+        }
+        _ => Err(Refusal::not_allowed()),
+    }
+}
+
+fn target(path: &[&str]) -> Option<Target> {
+    let (group, version, rest) = match path {
+        ["api", version, rest @ ..] => ("", *version, rest),
+        ["apis", group, version, rest @ ..] => (*group, *version, rest),
+        _ => return None,
+    };
+    let (namespace, rest) = match rest {
+        ["namespaces", _, "status"] => (None, rest),
+        ["namespaces", namespace, rest @ ..] if !rest.is_empty() => {
+            (Some((*namespace).to_owned()), rest)
+        }
+        _ => (None, rest),
+    };
+    let (plural, name, status) = match rest {
+        [plural] => (plural, None, false),
+        [plural, name] => (plural, Some((*name).to_owned()), false),
+        [plural, name, "status"] => (plural, Some((*name).to_owned()), true),
+        _ => return None,
+    };
+    let resource = Resource::find(group, version, plural)?;
+    let fits = resource.namespaced || namespace.is_none();
+    (fits && (resource.has_status || !status)).then_some(Target {
+        resource,
+        namespace,
+        name,
+        status,
+    })
+}
+
+impl Target {
+    fn key(&self, name: &str) -> Answer<Key> {
+        if self.resource.namespaced && self.namespace.is_none() {
+            return Err(Refusal::no_such_path());
+        }
+        Ok(Key {
+            resource: self.resource,
+            namespace: self.namespace.clone().unwrap_or_default(),
+            name: name.to_owned(),
+        })
+    }
+}
+
+fn scope(target: &Target, parameters: &Parameters) -> Answer<Scope> {
+    let (labels, fields) = (
+        parameters.get("labelSelector"),
+        parameters.get("fieldSelector"),
+    );
+    Ok(Scope {
+        resource: target.resource,
+        namespace: target.namespace.clone(),
+        selector: Selector::read(labels, fields)?,
+    })
+}
+
+fn list_or_watch(
+    shared: &Arc<Shared>,
+    target: &Target,
+    parameters: &Parameters,
+) -> Answer<Response> {
+    let scope = scope(target, parameters)?;
+    if parameters.is_set("watch") {
+        let seconds = parameters
+            .get("timeoutSeconds")
+            .and_then(|it| it.parse().ok());
+        let wish = Wish {
+            since: parameters
+                .get("resourceVersion")
+                .unwrap_or_default()
+                .to_owned(),
+            bookmarks: parameters.is_set("allowWatchBookmarks"),
+            initial_events: parameters.is_set("sendInitialEvents"),
+            timeout: seconds.map(Duration::from_secs),
+        };
+        return watch::answer(shared, scope, &wish);
+    }
+    let limit = parameters.get("limit").map_or(Ok(0), str::parse);
+    let limit = limit.map_err(|_| Refusal::bad_request("limit: must be a number"))?;
+    let mut store = shared.store();
+    let Page {
+        revision,
+        items,
+        rest,
+    } = match parameters.get("continue").filter(|it| !it.is_empty()) {
+        Some(token) => store.list_on(token, limit)?,
+        None => store.list(&scope, limit),
+    };
+    let mut metadata = json!({ "resourceVersion": revision.to_string() });
+    if let Some((token, remaining)) = rest {
+        metadata["continue"] = json!(token);
+        metadata["remainingItemCount"] = json!(remaining);
+    }
+    let kind = format!("{}List", target.resource.kind);
+    let version = target.resource.api_version();
+    // The items are shared with the store, and there may be very many of them.
+    let items: Vec<String> = items.iter().map(ToString::to_string).collect();
+    let list = format!(
+        r#"{{"kind":"{kind}","apiVersion":"{version}","metadata":{metadata},"items":[{}]}}"#,
+        items.join(",")
+    );
+    let headers = [(header::CONTENT_TYPE, "application/json")];
+    Ok((headers, list).into_response())
+}
+
+fn read(body: &[u8]) -> Answer<Value> {
+    serde_json::from_slice(body).map_err(|error| Refusal::bad_request(error.to_string()))
+}
+
+fn create(shared: &Shared, target: &Target, body: &Value, unknown: Unknown) -> Answer<Arc<Value>> {
+    let resource = target.resource;
+    let mut object = admission::read(resource, body, unknown)?;
+    let mut store = shared.store();
+    let metadata = &mut object["metadata"];
+    if metadata["name"].is_null()
+        && let Some(prefix) = metadata["generateName"].as_str()
+    {
+        metadata["name"] = json!(format!("{prefix}{:05x}", store.serial()));
+    }
+    let Some(name) = metadata["name"].as_str().map(str::to_owned) else {
+        let what = ["metadata.name: Required value: name or generateName is required".to_owned()];
+        return Err(Refusal::invalid(resource.kind, "", &what));
+    };
+    if resource.namespaced {
+        let namespace = target.namespace.as_deref().unwrap_or_default();
+        if metadata["namespace"]
+            .as_str()
+            .is_some_and(|given| given != namespace)
+        {
+            return Err(Refusal::bad_request(
+                "the namespace of the provided object does not match the namespace sent on the request",
+            ));
+        }
+        metadata["namespace"] = json!(namespace);
+        let exists = super::namespace(namespace);
+        store.get(&exists)?;
+    }
+    admission::create(resource, &mut object, || store.serial())?;
+    let created = store.create(target.key(&name)?, object)?;
+    shared.announce(&store);
+    Ok(created)
+}
+
+fn change(
+    shared: &Shared,
+    target: &Target,
+    key: Key,
+    unknown: Unknown,
+    write: impl FnOnce(&mut Value) -> Answer<()>,
+) -> Answer<Arc<Value>> {
+    let mut store = shared.store();
+    let before = Arc::clone(store.get(&key)?);
+    let mut object = Value::clone(&before);
+    write(&mut object)?;
+    let mut object = admission::read(target.resource, &object, unknown)?;
+    if target.status {
+        admission::update_status(&before, &mut object);
+    } else {
+        admission::update(target.resource, &before, &mut object)?;
+    }
+    let changed = store.replace(key, object)?;
+    shared.announce(&store);
+    Ok(changed)
+}
+
+/// How long a pod may take to end, if the request says so.
+fn grace(parameters: &Parameters, body: &[u8]) -> Answer<Option<u64>> {
+    let in_body = if body.is_empty() {
+        None
+    } else {
+        read(body)?["gracePeriodSeconds"].as_u64()
+    };
+    let in_query = parameters
+        .get("gracePeriodSeconds")
+        .and_then(|it| it.parse().ok());
+    Ok(in_body.or(in_query))
+}
+
+/// Deletes an object: a pod on a node when its kubelet says that it has ended, a namespace with all that
+/// is in it, for no controller is there to do it.
+fn delete(shared: &Shared, key: Key, grace: Option<u64>) -> Answer<Arc<Value>> {
+    let mut store = shared.store();
+    let before = Arc::clone(store.get(&key)?);
+    let runs = before["spec"]["nodeName"].is_string()
+        && !matches!(
+            before["status"]["phase"].as_str(),
+            Some("Succeeded" | "Failed")
+        );
+    if key.resource.kind == "Pod" && runs && grace != Some(0) {
+        let mut object = Value::clone(&before);
+        let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        object["metadata"]["deletionTimestamp"] = json!(now);
+        object["metadata"]["deletionGracePeriodSeconds"] = json!(grace.unwrap_or(30));
+        let terminating = store.replace(key, object)?;
+        shared.announce(&store);
+        return Ok(terminating);
+    }
+    if key.resource.kind == "Namespace" {
+        for inside in store.inside(&key.name) {
+            store.remove(inside)?;
+        }
+    }
+    let removed = store.remove(key)?;
+    shared.announce(&store);
+    Ok(removed)
+}
+
+/// Creates or replaces an object together with its status.
+pub(super) fn put(shared: &Shared, object: &Value) -> Result<(), String> {
+    let target = of_object(object)?;
+    let put = || {
+        let key = target.key(target.name.as_deref().unwrap_or_default())?;
+        let exists = shared.store().get(&key).is_ok();
+        if exists {
+            let write = |current: &mut Value| {
+                *current = object.clone();
+                Ok(())
+            };
+            change(shared, &target, key, Unknown::Refused, write)
+        } else {
+            create(shared, &target, object, Unknown::Refused)
+        }
+    };
+    put().map_err(|refusal| refusal.message)?;
+    if target.resource.has_status && !object["status"].is_null() {
+        put_status(shared, object)?;
+    }
+    Ok(())
+}
+
+/// Writes the status of an object.
+pub(super) fn put_status(shared: &Shared, object: &Value) -> Result<(), String> {
+    let target = Target {
+        status: true,
+        ..of_object(object)?
+    };
+    let put = || {
+        let key = target.key(target.name.as_deref().unwrap_or_default())?;
+        let write = |current: &mut Value| {
+            current["status"] = object["status"].clone();
+            Ok(())
+        };
+        change(shared, &target, key, Unknown::Refused, write)
+    };
+    put().map(drop).map_err(|refusal: Refusal| refusal.message)
+}
+
+/// Creates or replaces an object without looking at it.
+pub(super) fn put_unchecked(shared: &Shared, object: &Value) -> Result<(), String> {
+    let target = of_object(object)?;
+    let put = || {
+        let key = target.key(target.name.as_deref().unwrap_or_default())?;
+        let mut store = shared.store();
+        if store.get(&key).is_ok() {
+            store.replace(key, object.clone())?;
+        } else {
+            store.create(key, object.clone())?;
+        }
+        shared.announce(&store);
+        Ok(())
+    };
+    put().map_err(|refusal: Refusal| refusal.message)
+}
+
+/// Removes an object; `id` is its name, with its namespace in front if it has one.
+pub(super) fn remove(
+    shared: &Shared,
+    api_version: &str,
+    kind: &str,
+    id: &str,
+) -> Result<(), String> {
+    let (namespace, name) = id.split_once('/').unwrap_or(("default", id));
+    let metadata = json!({ "namespace": namespace, "name": name });
+    let object = json!({ "apiVersion": api_version, "kind": kind, "metadata": metadata });
+    let target = of_object(&object)?;
+    let key = target.key(name);
+    let removed = key.and_then(|key| delete(shared, key, Some(0)));
+    removed.map(drop).map_err(|refusal| refusal.message)
+}
+
+fn of_object(object: &Value) -> Result<Target, String> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let (version, kind) = (text(&object["apiVersion"]), text(&object["kind"]));
+    let resource = Resource::of(&version, &kind)
+        .ok_or_else(|| format!("{kind:?} in version {version:?} is not served here"))?;
+    let metadata = &object["metadata"];
+    let name = metadata["name"]
+        .as_str()
+        .ok_or("metadata.name is missing")?;
+    let namespace = metadata["namespace"].as_str().unwrap_or("default");
+    Ok(Target {
+        resource,
+        namespace: resource.namespaced.then(|| namespace.to_owned()),
+        name: Some(name.to_owned()),
+        status: false,
+    })
+}
