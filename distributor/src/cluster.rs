@@ -10,6 +10,7 @@
 //! reported as a [`crate::problem::Problem`], and a NetworkPolicy that cannot be read still
 //! isolates what it may have been meant to isolate.
 
+pub mod authority;
 mod convert;
 mod decode;
 mod event;

@@ -5,6 +5,7 @@
 //! ```
 
 pub mod admin;
+pub mod authority;
 pub mod cli;
 pub mod cluster;
 pub mod index;

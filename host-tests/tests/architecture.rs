@@ -160,7 +160,7 @@ fn edges_are_named_in_one_place() {
     );
     assert_only_in(
         "distributor/src",
-        &["tonic", "envoy_types"],
+        &["tonic", "envoy_types", "rustls", "x509_parser"],
         &["distributor/src/xds"],
     );
 }

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
+use std::path::PathBuf;
 
 use axum::http::Uri;
 use ipnet::IpNet;
@@ -28,9 +29,19 @@ pub struct Node {
     #[arg(long, value_name = "NAME")]
     pub node_name: String,
 
-    /// The distributor's xDS address, such as http://10.0.0.1:18000
+    /// The distributor's xDS address, such as https://sidewall.sidewall-system.svc:18000; http:// where
+    /// it serves plain text
     #[arg(long, value_name = "URL")]
     pub distributor: Uri,
+
+    /// Who signs the distributor's certificate (PEM); read again at each connection
+    #[arg(long, value_name = "FILE", requires = "xds_token")]
+    pub xds_ca: Option<PathBuf>,
+
+    /// The projected service-account token that proves which node this is; read again at each
+    /// connection
+    #[arg(long, value_name = "FILE", requires = "xds_ca")]
+    pub xds_token: Option<PathBuf>,
 
     /// A range that pods of this node get their addresses from; may be repeated, for both families
     #[arg(long = "pod-cidr", value_name = "CIDR", required = true)]
