@@ -133,7 +133,8 @@ impl Kit {
             name,
             binary: self.envoy.clone(),
             netns,
-            bootstrap: template::render(template, &values).map_err(envoy::Error::from)?,
+            bootstrap: template::render(&template::plaintext(template), &values)
+                .map_err(envoy::Error::from)?,
             node_id,
             workers: self.workers,
             net_admin,
