@@ -127,8 +127,8 @@ impl Args {
     }
 }
 
-/// Serves what `source` publishes on both listeners to whom `access` lets in, until `shutdown` is cancelled and the clients
-/// have gone, for which they get five seconds.
+/// Serves what `source` publishes on both listeners to whom `access` lets in, until `shutdown` is
+/// cancelled and the clients have gone, for which they get five seconds.
 ///
 /// # Errors
 /// When one of the servers fails; the other one is shut down then, too.

@@ -4,7 +4,6 @@
 //! Each case has a network namespace of its own, where everything is on the loopback address.
 
 #[path = "../../distributor/tests/support/pki.rs"]
-#[expect(dead_code, reason = "each test uses a part of it")]
 mod pki;
 #[path = "xds_identity/renewal.rs"]
 mod renewal;
@@ -20,6 +19,10 @@ fn main() -> ExitCode {
         (
             "stolen_and_spoilt_credentials_open_nothing",
             theft::stolen_and_spoilt_credentials_open_nothing,
+        ),
+        (
+            "a_certificate_opens_the_pods_of_its_service_account_alone",
+            theft::a_certificate_opens_the_pods_of_its_service_account_alone,
         ),
         (
             "an_api_server_that_is_away_lets_nobody_new_in",

@@ -28,7 +28,10 @@ pub struct Site {
     pub api: ApiServer,
     pub netns: Netns,
     pub folder: PathBuf,
+    /// Who signs the distributor's certificate.
     pub ca: Authority,
+    /// Who signs client certificates.
+    pub client_ca: Authority,
     distributor: Option<Child>,
 }
 
@@ -48,16 +51,20 @@ impl Site {
         let folder = sandbox::scratch().join(name);
         fs::create_dir_all(&folder)?;
         fs::write(folder.join("kubeconfig"), api.kubeconfig())?;
-        let ca = Authority::new();
-        let site = Self {
+        let mut site = Self {
             api,
             netns,
             folder,
-            ca,
+            ca: Authority::new(),
+            client_ca: Authority::new(),
             distributor: None,
         };
         site.certify(&site.ca)?;
-        let mut site = site;
+        mount(
+            &site.folder.join("tls"),
+            "client-ca.crt",
+            site.client_ca.pem(),
+        )?;
         site.start_distributor()?;
         Ok(site)
     }
@@ -86,6 +93,8 @@ impl Site {
             .arg(tls("tls.crt"))
             .arg("--tls-key")
             .arg(tls("tls.key"))
+            .arg("--client-ca")
+            .arg(tls("client-ca.crt"))
             .arg("--node-service-account=sidewall-system/node")
             .env("KUBECONFIG", self.folder.join("kubeconfig"))
             .stdin(Stdio::null())

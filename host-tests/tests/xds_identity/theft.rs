@@ -7,8 +7,8 @@ use sidewall_distributor::xds::{Credentials, Distributor, Link, follow};
 use sidewall_host_tests::envoy::template;
 use tokio_util::sync::CancellationToken;
 
-use crate::pki::{self, Authority};
-use crate::site::{PATIENCE, Site, XDS};
+use crate::pki::{self, Authority, Pair};
+use crate::site::{PATIENCE, Site, XDS, mount};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -187,5 +187,77 @@ pub fn an_api_server_that_is_away_lets_nobody_new_in() -> Result<()> {
 
     site.api.restart()?;
     ensure!(ask(&site, "shop/db", &db)?.is_none(), "still refused");
+    Ok(())
+}
+
+/// The sidecar's bootstrap with a client certificate instead of a token.
+fn by_certificate(site: &Site, pair: &Pair) -> Result<String> {
+    let secrets = site.credentials("certified", "no token")?.join("secrets");
+    mount(&secrets, "client.crt", &pair.certificate)?;
+    mount(&secrets, "client.key", &pair.key)?;
+    let file = |name: &str| format!("{{filename: \"{}\"}}", secrets.join(name).display());
+    let certificate = format!(
+        "tls_certificates: [{{certificate_chain: {}, private_key: {}}}]",
+        file("client.crt"),
+        file("client.key")
+    );
+    let cut = |text: &'static str, at: &str| {
+        let parts = text.split_once(at);
+        parts.with_context(|| format!("envoy/sidecar.yaml has no {at:?}"))
+    };
+    let (before, token) = cut(template::SIDECAR, "        http_filters:\n")?;
+    let (_, tls) = cut(token, "    transport_socket:\n")?;
+    let (outer, inner) = cut(tls, "        common_tls_context:\n")?;
+    Ok(format!(
+        "{before}    transport_socket:\n{outer}        common_tls_context:\n          {certificate}\n{inner}"
+    ))
+}
+
+pub fn a_certificate_opens_the_pods_of_its_service_account_alone() -> Result<()> {
+    let site = Site::start("certificates")?;
+    let id = "spiffe://cluster.local/ns/shop/sa/web";
+    let good = site.client_ca.client(id, SystemTime::now() + HOUR);
+    let credentials = site.folder.join("certified");
+    let node_id = |pod: &str| format!("sidecar~10.0.0.1~{pod}.shop~cluster.local");
+    for (pod, pair, reason, says) in [
+        (
+            "db",
+            &good,
+            "other-account",
+            "node.id claims shop/db, which is no pod of the certificate's service account shop/web",
+        ),
+        (
+            "web",
+            &pki::self_signed(id),
+            "certificate",
+            "the client's certificate is refused",
+        ),
+    ] {
+        let bootstrap = by_certificate(&site, pair)?;
+        let envoy = site.envoy(&bootstrap, &node_id(pod), &credentials)?;
+        site.until(reason, || Ok(site.refusals(reason)? > 0))?;
+        ensure!(envoy.admin("/ready").is_err(), "{pod} is ready");
+        envoy.kill();
+        let lines = site.logged(says)?;
+        let line = lines
+            .last()
+            .with_context(|| format!("no log line {says:?}"))?;
+        ensure!(line["reason"] == reason, "{line}");
+    }
+    ensure!(
+        site.counter("sidewall_xds_sent_bytes_total")? == 0,
+        "bytes were sent"
+    );
+
+    let bootstrap = by_certificate(&site, &good)?;
+    let mut envoy = site.envoy(&bootstrap, &node_id("web"), &credentials)?;
+    envoy.wait_ready(PATIENCE)?;
+    let connected = site.logged("client connected")?;
+    ensure!(
+        connected.len() == 1
+            && connected[0]["recipient"] == "shop/web"
+            && connected[0]["proof"] == "certificate",
+        "{connected:?}"
+    );
     Ok(())
 }
