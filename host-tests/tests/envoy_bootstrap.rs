@@ -75,7 +75,7 @@ fn secrets() -> anyhow::Result<tempfile::TempDir> {
     place(
         "ca",
         template::CA_SECRET,
-        "/etc/sidewall/ca/ca.crt",
+        "/var/run/secrets/sidewall/ca.crt",
         ca.pem(),
     )?;
     Ok(folder)

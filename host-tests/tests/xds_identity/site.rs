@@ -147,7 +147,7 @@ impl Site {
                 "ca",
                 template::CA_SECRET,
                 "ca.crt",
-                "/etc/sidewall/ca/ca.crt",
+                "/var/run/secrets/sidewall/ca.crt",
             ),
         ] {
             ensure!(secret.contains(deployed), "envoy/sds names no {deployed}");
