@@ -9,7 +9,7 @@ use tokio::runtime::Runtime;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
 
-use crate::{inspect, node, redirect, serve, shutdown, status, xds};
+use crate::{inject, inspect, node, redirect, serve, shutdown, status, xds};
 
 /// What is logged unless RUST_LOG says otherwise. An API server's failures are reported as problems, once;
 /// its client would log each attempt.
@@ -40,6 +40,9 @@ enum Command {
 
     /// Send a pod's TCP through the Envoy beside it; to be run in the pod's network namespace
     Redirect(redirect::Args),
+
+    /// Add a sidecar to the pods of workload manifests; works on files
+    Inject(inject::Args),
 
     /// Tell whether one connection is allowed, and by which policy and rule; works on manifests
     Explain(inspect::ExplainArgs),
@@ -79,6 +82,7 @@ impl Cli {
             Command::Status(args) => return Ok(runtime()?.block_on(args.run())?),
             Command::Node(args) => runtime()?.block_on(run_node(args))?,
             Command::Redirect(args) => args.run()?,
+            Command::Inject(args) => args.run()?,
             Command::Explain(args) => return Ok(args.run()?),
             Command::Matrix(args) => return Ok(args.run()?),
             Command::Diff(args) => return Ok(args.run()?),

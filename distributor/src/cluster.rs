@@ -19,7 +19,7 @@ pub mod fuzzing;
 pub mod kube;
 pub mod manifests;
 mod report;
-mod yaml;
+pub(crate) mod yaml;
 
 pub use event::{
     Batch, EndpointPort, EndpointSlice, Event, Kind, Object, ObjectRef, Origin, Service,

@@ -9,6 +9,7 @@ pub mod authority;
 pub mod cli;
 pub mod cluster;
 pub mod index;
+pub mod inject;
 pub mod inspect;
 pub mod metrics;
 pub mod node;

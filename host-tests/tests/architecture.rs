@@ -175,6 +175,22 @@ fn the_index_does_no_input_or_output() {
 }
 
 #[test]
+fn injection_is_a_function_of_text() {
+    assert_only_in(
+        "distributor/src/inject",
+        &[
+            "std::fs",
+            "std::env",
+            "tokio",
+            "crate::index",
+            "crate::publish",
+            "crate::xds",
+        ],
+        &[],
+    );
+}
+
+#[test]
 fn servers_see_snapshots_through_the_seam_only() {
     assert_only_in(
         "distributor/src/xds",
