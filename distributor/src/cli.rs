@@ -6,10 +6,11 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::{Parser, Subcommand, ValueEnum};
 use tokio::runtime::Runtime;
+use tracing::info;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
 
-use crate::{inject, inspect, node, redirect, serve, shutdown, status, xds};
+use crate::{cluster, inject, inspect, node, redirect, serve, shutdown, status, xds};
 
 /// What is logged unless RUST_LOG says otherwise. An API server's failures are reported as problems, once;
 /// its client would log each attempt.
@@ -99,11 +100,16 @@ fn runtime() -> anyhow::Result<Runtime> {
         .context("cannot start the async runtime")
 }
 
-/// Joins the agent, which knows nothing of xDS, with the client that brings its snapshots.
+/// Joins the agent, which knows nothing of xDS and of API servers, with the client that brings its snapshots
+/// and with its node's ranges.
 async fn run_node(args: node::Args) -> anyhow::Result<()> {
-    let Some(node) = args.node.filter(|_| !args.cleanup) else {
+    let Some(mut node) = args.node.filter(|_| !args.cleanup) else {
         return Ok(node::clean_up().await?);
     };
+    if node.pod_cidrs.is_empty() {
+        node.pod_cidrs = cluster::pod_ranges(&node.node_name).await?;
+        info!(ranges = ?node.pod_cidrs, "the Node object says where pods get their addresses from");
+    }
     let shutdown = shutdown::on_signal().context("cannot listen for SIGTERM and SIGINT")?;
     let id = format!("node~{}", node.node_name);
     let credentials = node.xds_ca.clone().zip(node.xds_token.clone());

@@ -18,6 +18,7 @@ mod event;
 pub mod fuzzing;
 pub mod kube;
 pub mod manifests;
+mod pod_ranges;
 mod report;
 pub(crate) mod yaml;
 
@@ -25,3 +26,4 @@ pub use event::{
     Batch, EndpointPort, EndpointSlice, Event, Kind, Object, ObjectRef, Origin, Service,
     ServicePort, Target,
 };
+pub use pod_ranges::{PodRangesError, pod_ranges};

@@ -43,8 +43,9 @@ pub struct Node {
     #[arg(long, value_name = "FILE", requires = "xds_ca")]
     pub xds_token: Option<PathBuf>,
 
-    /// A range that pods of this node get their addresses from; may be repeated, for both families
-    #[arg(long = "pod-cidr", value_name = "CIDR", required = true)]
+    /// A range that pods of this node get their addresses from; may be repeated, for both families.
+    /// Without it the API server of the cluster that this runs in is asked for those of the Node object
+    #[arg(long = "pod-cidr", value_name = "CIDR")]
     pub pod_cidrs: Vec<IpNet>,
 
     /// A range that pods and nodes of the whole cluster get their addresses from; may be repeated
