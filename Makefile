@@ -15,13 +15,13 @@ FUZZ_SECONDS ?= 20
 FUZZ_MINUTES ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help setup system-packages wasm-target envoy build filter test lint fmt fmt-check clippy \
+.PHONY: help setup system-packages wasm-target envoy helm build filter test lint fmt fmt-check clippy \
         clippy-wasm docs deny coverage fuzz fuzz-long demo conformance bench clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: system-packages wasm-target envoy ## Install what building and running needs
+setup: system-packages wasm-target envoy helm ## Install what building and running needs
 
 system-packages:
 	@scripts/system-packages.sh
@@ -31,6 +31,9 @@ wasm-target:
 
 envoy: ## Fetch the pinned Envoy into .tools
 	@envoy/fetch-envoy.sh
+
+helm: ## Fetch the helm that the chart is tested with into .tools
+	@scripts/fetch-helm.sh
 
 build: ## Build the sidewall command and the lab
 	$(CARGO) build --workspace --exclude sidewall-filter --bins

@@ -6,10 +6,11 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::{Parser, Subcommand, ValueEnum};
 use tokio::runtime::Runtime;
+use tracing::info;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
 
-use crate::{inspect, node, redirect, serve, shutdown, status, xds};
+use crate::{cluster, inject, inspect, node, redirect, serve, shutdown, status, xds};
 
 /// What is logged unless RUST_LOG says otherwise. An API server's failures are reported as problems, once;
 /// its client would log each attempt.
@@ -40,6 +41,9 @@ enum Command {
 
     /// Send a pod's TCP through the Envoy beside it; to be run in the pod's network namespace
     Redirect(redirect::Args),
+
+    /// Add a sidecar to the pods of workload manifests; works on files
+    Inject(inject::Args),
 
     /// Tell whether one connection is allowed, and by which policy and rule; works on manifests
     Explain(inspect::ExplainArgs),
@@ -79,6 +83,7 @@ impl Cli {
             Command::Status(args) => return Ok(runtime()?.block_on(args.run())?),
             Command::Node(args) => runtime()?.block_on(run_node(args))?,
             Command::Redirect(args) => args.run()?,
+            Command::Inject(args) => args.run()?,
             Command::Explain(args) => return Ok(args.run()?),
             Command::Matrix(args) => return Ok(args.run()?),
             Command::Diff(args) => return Ok(args.run()?),
@@ -95,14 +100,22 @@ fn runtime() -> anyhow::Result<Runtime> {
         .context("cannot start the async runtime")
 }
 
-/// Joins the agent, which knows nothing of xDS, with the client that brings its snapshots.
+/// Joins the agent, which knows nothing of xDS and of API servers, with the client that brings its snapshots
+/// and with its node's ranges.
 async fn run_node(args: node::Args) -> anyhow::Result<()> {
-    let Some(node) = args.node.filter(|_| !args.cleanup) else {
+    let Some(mut node) = args.node.filter(|_| !args.cleanup) else {
         return Ok(node::clean_up().await?);
     };
+    if node.pod_cidrs.is_empty() {
+        node.pod_cidrs = cluster::pod_ranges(&node.node_name).await?;
+        info!(ranges = ?node.pod_cidrs, "the Node object says where pods get their addresses from");
+    }
     let shutdown = shutdown::on_signal().context("cannot listen for SIGTERM and SIGINT")?;
     let id = format!("node~{}", node.node_name);
-    let follower = xds::follow(node.distributor.clone(), id, shutdown.clone());
+    let credentials = node.xds_ca.clone().zip(node.xds_token.clone());
+    let credentials = credentials.map(|(ca, token)| xds::Credentials { ca, token });
+    let distributor = xds::Distributor::new(node.distributor.clone(), credentials)?;
+    let follower = xds::follow(distributor, id, shutdown.clone());
     Ok(node.run(follower.snapshots, shutdown).await?)
 }
 

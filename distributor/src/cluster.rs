@@ -10,6 +10,7 @@
 //! reported as a [`crate::problem::Problem`], and a NetworkPolicy that cannot be read still
 //! isolates what it may have been meant to isolate.
 
+pub mod authority;
 mod convert;
 mod decode;
 mod event;
@@ -17,10 +18,12 @@ mod event;
 pub mod fuzzing;
 pub mod kube;
 pub mod manifests;
+mod pod_ranges;
 mod report;
-mod yaml;
+pub(crate) mod yaml;
 
 pub use event::{
     Batch, EndpointPort, EndpointSlice, Event, Kind, Object, ObjectRef, Origin, Service,
     ServicePort, Target,
 };
+pub use pod_ranges::{PodRangesError, pod_ranges};

@@ -5,9 +5,11 @@
 //! ```
 
 pub mod admin;
+pub mod authority;
 pub mod cli;
 pub mod cluster;
 pub mod index;
+pub mod inject;
 pub mod inspect;
 pub mod metrics;
 pub mod node;

@@ -1,8 +1,10 @@
 //! What is counted as it happens. What merely *is* (pods, problems, sync state) is read from its
 //! owner at each scrape instead, by [`crate::admin`].
 
+use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
@@ -39,8 +41,17 @@ pub struct XdsMetrics {
     pub nacks: Counter,
     /// `sidewall_xds_withheld_total`: snapshots that did not pass the check before sending.
     pub withheld: Counter,
+    /// `sidewall_xds_refusals_total`: clients turned away, each attempt counted.
+    pub refusals: Family<RefusalReason, Counter>,
     /// `sidewall_xds_ack_seconds`: from sending a snapshot to its ACK.
     pub ack_seconds: Histogram,
+}
+
+/// Why a client was turned away: one of the words in SECURITY.md.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct RefusalReason {
+    /// The word.
+    pub reason: &'static str,
 }
 
 /// The registry of the process, with everything that [`XdsMetrics`] and the build have to say.
@@ -61,6 +72,7 @@ impl XdsMetrics {
             acks,
             nacks,
             withheld,
+            refusals,
             ack_seconds,
         } = Self::default();
         registry.register("streams", "Sidecars connected now", streams.clone());
@@ -82,6 +94,11 @@ impl XdsMetrics {
             "Snapshots that failed the check before sending",
             withheld.clone(),
         );
+        registry.register(
+            "refusals",
+            "Clients turned away, each attempt counted",
+            refusals.clone(),
+        );
         registry.register_with_unit(
             "ack",
             "From sending a snapshot to its ACK",
@@ -95,6 +112,7 @@ impl XdsMetrics {
             acks,
             nacks,
             withheld,
+            refusals,
             ack_seconds,
         }
     }
@@ -109,6 +127,7 @@ impl Default for XdsMetrics {
             acks: Counter::default(),
             nacks: Counter::default(),
             withheld: Counter::default(),
+            refusals: Family::default(),
             // 1 ms to 8 s: a small snapshot takes about 6 ms, one of 100 MB some seconds.
             ack_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 14)),
         }

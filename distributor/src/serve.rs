@@ -1,5 +1,6 @@
 //! `sidewall serve`: sources, publisher, xDS server and admin port, wired together.
 
+mod access;
 mod listen;
 
 use std::io;
@@ -16,9 +17,10 @@ use crate::admin::Admin;
 use crate::cluster::{Batch, kube, manifests};
 use crate::problem::Problem;
 use crate::snapshots::SnapshotSource;
-use crate::xds::{self, Clients, PlaintextIdentity};
+use crate::xds::{self, Access, Clients};
 use crate::{metrics, publish, shutdown};
 
+pub use access::{AccessArgs, AccessError};
 pub use listen::{Listen, ListenError, Listeners};
 
 /// How long clients may take to hang up after they were told that this server stops. Kubernetes
@@ -31,6 +33,9 @@ pub enum Error {
     /// A listener could not be had.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// Clients could not be told apart.
+    #[error(transparent)]
+    Access(#[from] AccessError),
     /// The signal handlers could not be installed.
     #[error("cannot listen for SIGTERM and SIGINT: {0}")]
     Signals(#[source] io::Error),
@@ -53,6 +58,9 @@ pub struct Args {
 
     #[command(flatten)]
     listen: Listen,
+
+    #[command(flatten)]
+    access: AccessArgs,
 
     /// Judge what a pod sends to its own node by its egress policies, too, instead of always
     /// allowing it
@@ -101,11 +109,13 @@ impl Args {
         let Self {
             source,
             listen,
+            access,
             enforce_own_node_egress,
             node_plane,
         } = self;
         let shutdown = shutdown::on_signal().map_err(Error::Signals)?;
-        let listeners = listen.bind().await?;
+        let listeners = listen.bind(access.is_verified()).await?;
+        let access = access.open().await?;
         let options = Options {
             node_plane,
             enforce_own_node_egress,
@@ -113,17 +123,18 @@ impl Args {
         let events = source.start(shutdown.clone()).await?;
         let publisher = publish::start(events, options, shutdown.clone());
         let problems = publisher.problems();
-        serve(listeners, publisher, problems, shutdown).await
+        serve(listeners, access, publisher, problems, shutdown).await
     }
 }
 
-/// Serves what `source` publishes on both listeners, until `shutdown` is cancelled and the clients
-/// have gone, for which they get five seconds.
+/// Serves what `source` publishes on both listeners to whom `access` lets in, until `shutdown` is
+/// cancelled and the clients have gone, for which they get five seconds.
 ///
 /// # Errors
 /// When one of the servers fails; the other one is shut down then, too.
 pub async fn serve(
     listeners: Listeners,
+    access: Access,
     source: Arc<dyn SnapshotSource>,
     problems: watch::Receiver<Arc<Vec<Problem>>>,
     shutdown: CancellationToken,
@@ -133,7 +144,7 @@ pub async fn serve(
     let clients = Clients::default();
     let server = xds::Server::new(
         Arc::clone(&source),
-        Arc::new(PlaintextIdentity),
+        access,
         clients.clone(),
         counters,
         shutdown.clone(),

@@ -17,6 +17,8 @@ use crate::snapshots::{Published, Recipient, SnapshotSource};
 
 #[path = "../../policy/tests/support/config.rs"]
 pub(crate) mod config;
+#[path = "../tests/support/pki.rs"]
+pub(crate) mod pki;
 
 /// A pod of the namespace `default`.
 pub(crate) fn pod(name: &str) -> NamespacedName {

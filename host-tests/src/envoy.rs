@@ -7,6 +7,7 @@
 
 pub mod artifact;
 pub(crate) mod logs;
+mod plaintext;
 mod process;
 mod stats;
 pub mod template;
@@ -17,6 +18,7 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 pub use artifact::Artifact;
+pub use plaintext::plaintext;
 pub use process::{ADMIN, Envoy, Spec, UID, validate};
 pub use stats::Stats;
 

@@ -49,7 +49,7 @@ use daemon::Daemon;
 use folder::Folder;
 use hosts::Hosts;
 
-pub use config::LabConfig;
+pub use config::{LabConfig, SidecarTemplate};
 pub use distributor::{NodeStatus, PodStatus, Problem, Status};
 pub use matrix::Matrix;
 pub use plane::Plane;

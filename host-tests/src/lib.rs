@@ -16,6 +16,7 @@ pub mod cases;
 pub mod envoy;
 pub mod harness;
 pub mod http;
+pub mod istio;
 pub mod lab;
 pub mod net;
 pub mod probe;

@@ -160,7 +160,7 @@ fn edges_are_named_in_one_place() {
     );
     assert_only_in(
         "distributor/src",
-        &["tonic", "envoy_types"],
+        &["tonic", "envoy_types", "rustls", "x509_parser"],
         &["distributor/src/xds"],
     );
 }
@@ -170,6 +170,22 @@ fn the_index_does_no_input_or_output() {
     assert_only_in(
         "distributor/src/index",
         &["tokio", "std::fs", "Instant", "SystemTime", "async "],
+        &[],
+    );
+}
+
+#[test]
+fn injection_is_a_function_of_text() {
+    assert_only_in(
+        "distributor/src/inject",
+        &[
+            "std::fs",
+            "std::env",
+            "tokio",
+            "crate::index",
+            "crate::publish",
+            "crate::xds",
+        ],
         &[],
     );
 }

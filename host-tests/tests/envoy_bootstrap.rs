@@ -1,9 +1,15 @@
-//! Every bootstrap in `envoy/`, filled in as its README says, passes Envoy's own check.
+//! Every bootstrap in `envoy/`, filled in as its README says, passes Envoy's own check: as it is, and
+//! without TLS and token.
 
 use std::fs;
+use std::path::Path;
 
 use anyhow::{Context as _, ensure};
 use sidewall_host_tests::envoy::{Artifact, artifact, template, validate};
+
+#[path = "../../distributor/tests/support/pki.rs"]
+#[expect(dead_code, reason = "each test uses a part of it")]
+mod pki;
 
 /// The files that users start an Envoy with.
 fn bootstraps() -> anyhow::Result<Vec<std::path::PathBuf>> {
@@ -29,19 +35,50 @@ fn every_bootstrap_is_accepted_by_envoy() -> anyhow::Result<()> {
     let filter = filter
         .to_str()
         .context("the path of the filter is not UTF-8")?;
-    for path in bootstraps()? {
-        let values = [
-            ("SIDEWALL_HOST", "sidewall.sidewall-system.svc"),
-            ("SIDEWALL_PORT", "18000"),
-            ("SIDEWALL_WASM", filter),
-        ];
-        let rendered = template::render(&fs::read_to_string(&path)?, &values)
-            .with_context(|| path.display().to_string())?;
+    let secrets = secrets()?;
+    let sds = secrets.path().to_str().context("a temporary path")?;
+    let mut values = vec![
+        ("SIDEWALL_HOST", "sidewall.sidewall-system.svc"),
+        ("SIDEWALL_PORT", "18000"),
+        ("SIDEWALL_WASM", filter),
+    ];
+    let check = |path: &Path, template: &str, values: &[(&str, &str)]| {
+        let rendered = template::render(template, values)?;
         let file = tempfile::Builder::new().suffix(".yaml").tempfile()?;
         fs::write(file.path(), rendered)?;
-        validate(&envoy, file.path()).with_context(|| path.display().to_string())?;
+        validate(&envoy, file.path()).with_context(|| path.display().to_string())
+    };
+    for path in bootstraps()? {
+        let template = template::plaintext(&fs::read_to_string(&path)?);
+        check(&path, &template, &values)?;
+    }
+    values.push(("SIDEWALL_SDS", sds));
+    for path in bootstraps()? {
+        check(&path, &fs::read_to_string(&path)?, &values)?;
     }
     Ok(())
+}
+
+/// The folder of secrets as it is deployed, but for where the secrets themselves are.
+fn secrets() -> anyhow::Result<tempfile::TempDir> {
+    let folder = tempfile::tempdir()?;
+    let place = |name: &str, secret: &str, path: &str, content: &str| {
+        let file = folder.path().join(name);
+        ensure!(secret.contains(path), "envoy/sds names no {path}");
+        let named = secret.replace(path, &file.display().to_string());
+        fs::write(folder.path().join(format!("{name}.yaml")), named)?;
+        Ok(fs::write(file, content)?)
+    };
+    let token = "/var/run/secrets/sidewall/token";
+    place("token", template::TOKEN_SECRET, token, "a.b.c")?;
+    let ca = pki::Authority::new();
+    place(
+        "ca",
+        template::CA_SECRET,
+        "/var/run/secrets/sidewall/ca.crt",
+        ca.pem(),
+    )?;
+    Ok(folder)
 }
 
 #[test]

@@ -47,7 +47,7 @@ pub(super) fn documents(text: &str) -> Vec<Document<'_>> {
 
 /// Cuts at document markers. A marker at the start of a line cannot be anything else in YAML: even
 /// a block scalar ends there. Returns each document with the number of lines before it.
-fn split(text: &str) -> Vec<(usize, &str)> {
+pub(crate) fn split(text: &str) -> Vec<(usize, &str)> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut parts = Vec::new();
     let mut start = (0, 0);

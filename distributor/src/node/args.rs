@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
+use std::path::PathBuf;
 
 use axum::http::Uri;
 use ipnet::IpNet;
@@ -28,12 +29,23 @@ pub struct Node {
     #[arg(long, value_name = "NAME")]
     pub node_name: String,
 
-    /// The distributor's xDS address, such as http://10.0.0.1:18000
+    /// The distributor's xDS address, such as https://sidewall.sidewall-system.svc:18000; http:// where
+    /// it serves plain text
     #[arg(long, value_name = "URL")]
     pub distributor: Uri,
 
-    /// A range that pods of this node get their addresses from; may be repeated, for both families
-    #[arg(long = "pod-cidr", value_name = "CIDR", required = true)]
+    /// Who signs the distributor's certificate (PEM); read again at each connection
+    #[arg(long, value_name = "FILE", requires = "xds_token")]
+    pub xds_ca: Option<PathBuf>,
+
+    /// The projected service-account token that proves which node this is; read again at each
+    /// connection
+    #[arg(long, value_name = "FILE", requires = "xds_ca")]
+    pub xds_token: Option<PathBuf>,
+
+    /// A range that pods of this node get their addresses from; may be repeated, for both families.
+    /// Without it the API server of the cluster that this runs in is asked for those of the Node object
+    #[arg(long = "pod-cidr", value_name = "CIDR")]
     pub pod_cidrs: Vec<IpNet>,
 
     /// A range that pods and nodes of the whole cluster get their addresses from; may be repeated

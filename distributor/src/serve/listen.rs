@@ -1,4 +1,4 @@
-//! Where `sidewall serve` listens, and the rule of who may be served in plain text.
+//! Where `sidewall serve` listens, and the rule of where it may serve plain text.
 
 use std::io;
 use std::net::SocketAddr;
@@ -19,7 +19,7 @@ pub struct Listen {
 
     /// Serve xDS in plain text also on an address that is not loopback: whoever can reach it gets
     /// the snapshot of any pod by naming it
-    #[arg(long)]
+    #[arg(long, conflicts_with = "tls_cert")]
     pub insecure_plaintext: bool,
 }
 
@@ -38,7 +38,7 @@ pub enum ListenError {
     /// Plain text beyond this machine, unasked for.
     #[error(
         "--xds-listen {0}: refused, for in plain text everybody who reaches this address could read any pod's policies; \
-         listen on loopback, or accept it with --insecure-plaintext"
+         give it a certificate with --tls-cert and --tls-key, listen on loopback, or accept it with --insecure-plaintext"
     )]
     Plaintext(SocketAddr),
     /// The system refused the address.
@@ -54,17 +54,17 @@ pub enum ListenError {
 }
 
 impl Listen {
-    /// Binds both addresses and logs what they became.
+    /// Binds both addresses and logs what they became. Where clients are `verified` any will do.
     ///
     /// # Errors
     /// When xDS would be served in plain text beyond loopback without leave, or an address cannot be bound.
-    pub async fn bind(self) -> Result<Listeners, ListenError> {
+    pub async fn bind(self, verified: bool) -> Result<Listeners, ListenError> {
         let Self {
             xds_listen,
             admin_listen,
             insecure_plaintext,
         } = self;
-        if !xds_listen.ip().is_loopback() {
+        if !verified && !xds_listen.ip().is_loopback() {
             if !insecure_plaintext {
                 return Err(ListenError::Plaintext(xds_listen));
             }
@@ -107,10 +107,13 @@ mod tests {
     #[tokio::test]
     async fn plain_text_stays_on_loopback_unless_asked_for() {
         for address in ["127.0.0.1:0", "127.8.9.1:0", "[::1]:0"] {
-            assert!(listen(address, false).bind().await.is_ok(), "{address}");
+            assert!(
+                listen(address, false).bind(false).await.is_ok(),
+                "{address}"
+            );
         }
         for address in ["0.0.0.0:0", "[::]:0", "192.0.2.1:0"] {
-            let refusal = listen(address, false).bind().await.unwrap_err();
+            let refusal = listen(address, false).bind(false).await.unwrap_err();
             assert!(
                 matches!(refusal, ListenError::Plaintext(_)),
                 "{address}: {refusal}"
@@ -120,15 +123,16 @@ mod tests {
                 "{refusal}"
             );
         }
-        assert!(listen("0.0.0.0:0", true).bind().await.is_ok());
+        assert!(listen("0.0.0.0:0", true).bind(false).await.is_ok());
+        assert!(listen("0.0.0.0:0", false).bind(true).await.is_ok());
     }
 
     #[tokio::test]
     async fn an_address_in_use_is_named_with_its_flag() {
-        let held = listen("127.0.0.1:0", false).bind().await.unwrap();
+        let held = listen("127.0.0.1:0", false).bind(false).await.unwrap();
         let taken = held.xds.local_addr().unwrap();
         let refusal = listen(&taken.to_string(), false)
-            .bind()
+            .bind(false)
             .await
             .unwrap_err()
             .to_string();
@@ -138,7 +142,7 @@ mod tests {
         );
         let mut both = listen("127.0.0.1:0", false);
         both.admin_listen = taken;
-        let refusal = both.bind().await.unwrap_err().to_string();
+        let refusal = both.bind(false).await.unwrap_err().to_string();
         assert!(
             refusal.starts_with(&format!("--admin-listen {taken}: ")),
             "{refusal}"

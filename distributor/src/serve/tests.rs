@@ -21,13 +21,14 @@ async fn start() -> Running {
         admin_listen: loopback,
         insecure_plaintext: false,
     };
-    let listeners = listen.bind().await.unwrap();
+    let listeners = listen.bind(false).await.unwrap();
     let xds = listeners.xds.local_addr().unwrap();
     let admin = listeners.admin.local_addr().unwrap();
     let shutdown = CancellationToken::new();
     let (_, problems) = watch::channel(Arc::default());
     let served = serve(
         listeners,
+        Access::plaintext(),
         Arc::new(Shelf::default()),
         problems,
         shutdown.clone(),

@@ -6,10 +6,13 @@
 //!  └──── pause ◀── broken
 //! ```
 //!
-//! It speaks delta ECDS as an Envoy does, so that the server needs no second protocol. It never takes
+//! It speaks delta ECDS as an Envoy does, so that the server needs no second protocol, and reads its
+//! token and the CA anew for every connection, for they rotate. It never takes
 //! a snapshot back, whatever becomes of the server, and never decides what a snapshot is worth: that
 //! is `Snapshot::check`'s to say.
 
+mod credentials;
+mod distributor;
 mod exchange;
 mod link;
 mod unpack;
@@ -22,17 +25,11 @@ use sidewall_policy::snapshot::Snapshot;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::{Endpoint, Uri};
 
+pub use credentials::Credentials;
+pub use distributor::{Distributor, DistributorError};
 use exchange::{Broken, Exchange};
 pub use link::Link;
-
-/// A peer that is silent for this long is asked whether it is still there ...
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
-/// ... and is taken for gone if it does not say so: policy would change without this client.
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(2);
-/// Enough for one lost SYN.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The longest time between two attempts.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
@@ -62,22 +59,21 @@ pub struct Follower {
 ///
 /// # Panics
 /// Outside of a tokio runtime.
-pub fn follow(endpoint: Uri, node_id: String, cancellation: CancellationToken) -> Follower {
+pub fn follow(
+    distributor: Distributor,
+    node_id: String,
+    cancellation: CancellationToken,
+) -> Follower {
     let (exchange, follower) = Exchange::new(node_id);
-    let endpoint = Endpoint::from(endpoint)
-        .connect_timeout(CONNECT_TIMEOUT)
-        .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
-        .keep_alive_timeout(KEEPALIVE_TIMEOUT)
-        .keep_alive_while_idle(true);
-    tokio::spawn(cancellation.run_until_cancelled_owned(run(exchange, endpoint)));
+    tokio::spawn(cancellation.run_until_cancelled_owned(run(exchange, distributor)));
     follower
 }
 
-async fn run(mut exchange: Exchange, endpoint: Endpoint) {
+async fn run(mut exchange: Exchange, distributor: Distributor) {
     let mut pauses = PAUSES.build();
     loop {
         let begun = Instant::now();
-        let broken = attempt(&mut exchange, &endpoint).await;
+        let broken = attempt(&mut exchange, &distributor).await;
         exchange.down(&broken);
         // Being turned away at once is no better than not being heard.
         if begun.elapsed() > LONGEST_PAUSE {
@@ -88,10 +84,10 @@ async fn run(mut exchange: Exchange, endpoint: Endpoint) {
 }
 
 /// One connection with one stream, until it breaks.
-async fn attempt(exchange: &mut Exchange, endpoint: &Endpoint) -> Broken {
-    match endpoint.connect().await {
-        Ok(channel) => exchange.run(channel).await,
-        Err(error) => Broken::unreachable(endpoint.uri(), &error),
+async fn attempt(exchange: &mut Exchange, distributor: &Distributor) -> Broken {
+    match distributor.connect().await {
+        Ok((channel, authorization)) => exchange.run(channel, authorization).await,
+        Err(broken) => broken,
     }
 }
 

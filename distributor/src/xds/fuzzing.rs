@@ -66,7 +66,7 @@ fn introduce(request: &DeltaDiscoveryRequest) {
     };
     let _path_or_refusal = resource::wasm_path(node);
     let caller = Caller {
-        peer: None,
+        certificate: None,
         metadata: &MetadataMap::new(),
         node_id: &node.id,
     };

@@ -1,6 +1,5 @@
 //! The gRPC service: one task for each stream, which moves bytes between a [`Session`] and the wire.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -20,10 +19,11 @@ use tonic::{Request, Response, Status, Streaming};
 use tracing::{debug, error, info, warn};
 
 use super::clients::{Clients, Connection, Refused, Refuser};
-use super::identity::{Authenticator, Caller, Refusal};
+use super::connection::Peer;
+use super::identity::{Authenticator, Caller, Identity, Refusal};
 use super::resource;
 use super::session::{Answer, Next, Plan, RESOURCE_NAME, Session};
-use crate::metrics::XdsMetrics;
+use crate::metrics::{RefusalReason, XdsMetrics};
 use crate::snapshots::{Published, Recipient, SnapshotSource};
 
 /// What all streams share.
@@ -48,14 +48,15 @@ impl ExtensionConfigDiscoveryService for Service {
         &self,
         request: Request<Streaming<DeltaDiscoveryRequest>>,
     ) -> Result<Response<Self::DeltaExtensionConfigsStream>, Status> {
-        let peer = request.remote_addr();
-        let (metadata, _, requests) = request.into_parts();
+        let (metadata, extensions, requests) = request.into_parts();
+        let peer = extensions.get::<Peer>().cloned();
         // One response is outstanding at most, and one error may follow it.
         let (responses, receiver) = mpsc::channel(2);
         let service = self.clone();
         self.tasks.spawn(async move {
-            if let Err(status) = service.serve(peer, metadata, requests, &responses).await {
-                info!(peer = peer.map(tracing::field::display), code = ?status.code(), "xds stream refused: {}", status.message());
+            let served = service.serve(peer.as_ref(), metadata, requests, &responses);
+            if let Err(failure) = served.await {
+                let status = service.tell(peer.as_ref(), failure);
                 // Fails only if the client has gone, and then nobody wants to know.
                 let _gone = responses.send(Err(status)).await;
             }
@@ -86,15 +87,35 @@ fn only_delta() -> Status {
     )
 }
 
+/// Why a stream ended before its time.
+enum Failure {
+    /// The client is not who it should be.
+    Refused(Refusal),
+    /// What it says is not the protocol.
+    Status(Status),
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<Status> for Failure {
+    fn from(status: Status) -> Self {
+        Self::Status(status)
+    }
+}
+
 impl Service {
     /// Serves one stream until the client or this process ends it; an error is the client's to hear.
     async fn serve(
         &self,
-        peer: Option<SocketAddr>,
+        peer: Option<&Peer>,
         metadata: MetadataMap,
         mut requests: Streaming<DeltaDiscoveryRequest>,
         responses: &Responses,
-    ) -> Result<(), Status> {
+    ) -> Result<(), Failure> {
         let first = tokio::select! {
             () = self.shutdown.cancelled() => return Ok(()),
             () = responses.closed() => return Ok(()),
@@ -104,25 +125,26 @@ impl Service {
             return Ok(());
         };
         check_type(&first)?;
-        let node = first.node.as_ref().ok_or_else(|| {
+        let node = first.node.clone().ok_or_else(|| {
             Status::invalid_argument(
                 "the first request of a stream must carry node: without node.id no pod is known",
             )
         })?;
         let wasm_path =
-            resource::wasm_path(node).map_err(|bad| Status::invalid_argument(bad.to_string()))?;
+            resource::wasm_path(&node).map_err(|bad| Status::invalid_argument(bad.to_string()))?;
         let caller = Caller {
-            peer,
             metadata: &metadata,
+            certificate: peer.and_then(|peer| peer.certificate.as_deref()),
             node_id: &node.id,
         };
-        let recipient = self
-            .authenticator
-            .authenticate(caller)
-            .await
-            .map_err(|refusal| refused(&refusal))?;
+        let Identity {
+            recipient,
+            proof,
+            until,
+        } = self.authenticator.authenticate(caller).await?;
 
-        info!(%recipient, peer = peer.map(tracing::field::display), "client connected");
+        let peer = peer.map(|peer| peer.address);
+        info!(%recipient, %proof, peer = peer.map(tracing::field::display), "client connected");
         let stream = Stream {
             service: self,
             snapshots: self.source.subscribe(&recipient),
@@ -130,6 +152,8 @@ impl Service {
             session: Session::default(),
             sent: None,
             retry: None,
+            end: until.map(instant),
+            node_id: &node.id,
             recipient: &recipient,
             wasm_path: &wasm_path,
             responses,
@@ -140,11 +164,23 @@ impl Service {
         info!(%recipient, peer = peer.map(tracing::field::display), "client disconnected");
         outcome
     }
-}
 
-fn refused(refusal: &Refusal) -> Status {
-    match refusal {
-        Refusal::Malformed { .. } => Status::invalid_argument(refusal.to_string()),
+    /// Logs and counts why a stream ended, and says how to put it to the client.
+    fn tell(&self, peer: Option<&Peer>, failure: Failure) -> Status {
+        let peer = peer.map(|peer| tracing::field::display(peer.address));
+        match failure {
+            Failure::Refused(refusal) => {
+                let reason = refusal.reason();
+                warn!(peer, reason, "client turned away: {refusal}");
+                let label = RefusalReason { reason };
+                self.metrics.refusals.get_or_create(&label).inc();
+                refusal.status()
+            }
+            Failure::Status(status) => {
+                info!(peer, code = ?status.code(), "xds stream refused: {}", status.message());
+                status
+            }
+        }
     }
 }
 
@@ -158,6 +194,11 @@ fn check_type(request: &DeltaDiscoveryRequest) -> Result<(), Status> {
         "type_url {:?} is not served here, only {expected}",
         request.type_url
     )))
+}
+
+/// The same moment on the clock that timers go by.
+fn instant(at: SystemTime) -> Instant {
+    Instant::now() + at.duration_since(SystemTime::now()).unwrap_or_default()
 }
 
 /// Waits until then; for ever if there is no such time.
@@ -178,6 +219,10 @@ struct Stream<'a> {
     sent: Option<Instant>,
     /// When to offer the refused snapshot again.
     retry: Option<Instant>,
+    /// When the client has to prove anew who it is.
+    end: Option<Instant>,
+    /// Who it said it was.
+    node_id: &'a str,
     recipient: &'a Recipient,
     wasm_path: &'a str,
     responses: &'a Responses,
@@ -188,7 +233,7 @@ impl Stream<'_> {
         mut self,
         first: DeltaDiscoveryRequest,
         mut requests: Streaming<DeltaDiscoveryRequest>,
-    ) -> Result<(), Status> {
+    ) -> Result<(), Failure> {
         self.read(&first);
         let mut publishing = true;
         loop {
@@ -199,6 +244,7 @@ impl Stream<'_> {
                 request = requests.message() => match request {
                     Ok(Some(request)) => {
                         check_type(&request)?;
+                        self.check_id(&request)?;
                         self.read(&request);
                     }
                     Ok(None) => return Ok(()),
@@ -213,7 +259,23 @@ impl Stream<'_> {
                     self.retry = None;
                     self.session.retry();
                 }
+                () = until(self.end) => {
+                    // It keeps its snapshot, and says on its next stream that it has it.
+                    info!(recipient = %self.recipient, "the stream ends with its token: the client comes back with a new one");
+                    return Ok(());
+                }
             }
+        }
+    }
+
+    /// Who it is was settled when the stream began.
+    fn check_id(&self, request: &DeltaDiscoveryRequest) -> Result<(), Refusal> {
+        match &request.node {
+            Some(node) if node.id != self.node_id => Err(Refusal::ChangedId {
+                first: self.node_id.to_owned(),
+                now: node.id.clone(),
+            }),
+            _ => Ok(()),
         }
     }
 

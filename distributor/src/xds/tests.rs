@@ -1,6 +1,7 @@
 //! The server over real gRPC on loopback.
 
 mod client;
+mod identity;
 mod kit;
 mod pushes;
 mod refusals;

@@ -178,7 +178,7 @@ fn sidecar(module: &Path) -> Result<Value> {
         ("SIDEWALL_PORT", "18000"),
         ("SIDEWALL_WASM", &module),
     ];
-    let rendered = template::render(template::SIDECAR, &values)?;
+    let rendered = template::render(&template::plaintext(template::SIDECAR), &values)?;
     serde_saphyr::from_str(&rendered).context("envoy/sidecar.yaml")
 }
 

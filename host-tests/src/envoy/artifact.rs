@@ -15,7 +15,10 @@ use nix::mount::{MsFlags, mount};
 /// The Envoy that Sidewall is tested with; `envoy/fetch-envoy.sh` fetches the same.
 pub const ENVOY_VERSION: &str = "1.40.0";
 
-/// A file that must exist before a lab starts.
+/// The helm that the chart is tested with; `scripts/fetch-helm.sh` fetches the same.
+const HELM_VERSION: &str = "4.3.1";
+
+/// A file that must exist before a lab or a test starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Artifact {
     /// The Envoy binary.
@@ -24,6 +27,8 @@ pub enum Artifact {
     Filter,
     /// The `sidewall` binary.
     Sidewall,
+    /// The helm binary.
+    Helm,
 }
 
 /// Why a file cannot be used.
@@ -102,6 +107,7 @@ impl Artifact {
             Self::Envoy => ("SIDEWALL_ENVOY", "make envoy"),
             Self::Filter => ("SIDEWALL_FILTER", "make filter"),
             Self::Sidewall => ("SIDEWALL_BIN", "make build"),
+            Self::Helm => ("SIDEWALL_HELM", "make helm"),
         }
     }
 
@@ -116,6 +122,10 @@ impl Artifact {
                 .join("wasm")
                 .join("sidewall_filter.wasm"),
             Self::Sidewall => profile().join("sidewall"),
+            Self::Helm => repository()
+                .join(".tools")
+                .join(format!("helm-{HELM_VERSION}"))
+                .join("helm"),
         }
     }
 }

@@ -11,6 +11,15 @@ pub const SIDECAR: &str = include_str!("../../../envoy/sidecar.yaml");
 /// The node Envoy's bootstrap, as it is deployed.
 pub const NODE: &str = include_str!("../../../envoy/node.yaml");
 
+/// Where Envoy finds its token, as it is deployed.
+pub const TOKEN_SECRET: &str = include_str!("../../../envoy/sds/token.yaml");
+
+/// Where Envoy finds the distributor's CA, as it is deployed.
+pub const CA_SECRET: &str = include_str!("../../../envoy/sds/ca.yaml");
+
+/// The lines around what a bootstrap has for TLS and the token.
+const IDENTITY: [&str; 2] = ["# { identity", "# } identity"];
+
 /// Why a template could not be filled in.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
@@ -33,6 +42,23 @@ pub enum Error {
         /// The value.
         value: String,
     },
+}
+
+/// A bootstrap for a distributor that serves plain text: without what stands between the marks.
+#[must_use]
+pub fn plaintext(template: &str) -> String {
+    let [opening, closing] = IDENTITY;
+    let mut kept = String::with_capacity(template.len());
+    let mut inside = false;
+    for line in template.lines() {
+        inside |= line.trim_start().starts_with(opening);
+        if !inside {
+            kept.push_str(line);
+            kept.push('\n');
+        }
+        inside &= !line.trim_start().starts_with(closing);
+    }
+    kept
 }
 
 /// Fills in every placeholder.
@@ -132,10 +158,30 @@ mod tests {
             ("SIDEWALL_HOST", "192.0.2.1"),
             ("SIDEWALL_PORT", "18000"),
             ("SIDEWALL_WASM", "/f.wasm"),
+            ("SIDEWALL_SDS", "/sds"),
         ];
         for template in [SIDECAR, NODE] {
             let rendered = render(template, &values).expect("these are all");
             assert!(rendered.contains(r#"address: "192.0.2.1", port_value: 18000"#));
+            assert!(rendered.contains(r#"{path: "/sds/token.yaml"}"#));
+        }
+    }
+
+    #[test]
+    fn in_plain_text_there_is_neither_tls_nor_a_token() {
+        for template in [SIDECAR, NODE] {
+            let plain = plaintext(template);
+            for gone in [
+                "identity",
+                "transport_socket:",
+                "http_filters",
+                "SIDEWALL_SDS}/",
+            ] {
+                assert!(!plain.contains(gone), "{gone}");
+            }
+            assert_eq!(template.matches("load_assignment:").count(), 1);
+            assert!(plain.contains("    load_assignment:\n"));
+            assert!(plain.contains("connection_keepalive: {interval: 15s, timeout: 5s}\n    load"));
         }
     }
 }

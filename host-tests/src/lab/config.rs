@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{Plane, Source};
+use crate::envoy::template;
 
 /// What a lab is made of. At least one source of manifests is needed.
 #[derive(Clone, Debug)]
@@ -16,6 +17,27 @@ pub struct LabConfig {
     pub(super) probe_timeout: Duration,
     pub(super) probe_width: usize,
     pub(super) enforce_own_node_egress: bool,
+    pub(super) sidecar: SidecarTemplate,
+}
+
+/// What sidecars are started with: templates with the placeholders of `envoy/` and `${SIDEWALL_FOLDER}`,
+/// the folder that the files are put into.
+#[derive(Clone, Debug)]
+pub struct SidecarTemplate {
+    /// The bootstrap.
+    pub bootstrap: String,
+    /// Further files, by name.
+    pub files: Vec<(String, String)>,
+}
+
+impl Default for SidecarTemplate {
+    /// What users deploy.
+    fn default() -> Self {
+        Self {
+            bootstrap: template::SIDECAR.to_owned(),
+            files: Vec::new(),
+        }
+    }
 }
 
 impl Default for LabConfig {
@@ -29,6 +51,7 @@ impl Default for LabConfig {
             probe_timeout: Duration::from_secs(1),
             probe_width: 16,
             enforce_own_node_egress: false,
+            sidecar: SidecarTemplate::default(),
         }
     }
 }
@@ -87,6 +110,13 @@ impl LabConfig {
     #[must_use]
     pub fn enforce_own_node_egress(mut self) -> Self {
         self.enforce_own_node_egress = true;
+        self
+    }
+
+    /// Sidecars that are started with something else than `envoy/sidecar.yaml`.
+    #[must_use]
+    pub fn sidecar(mut self, template: SidecarTemplate) -> Self {
+        self.sidecar = template;
         self
     }
 }

@@ -41,7 +41,7 @@ impl Lab {
             folder.write(file, yaml)?;
         }
         let world = folder.refresh()?;
-        let kit = Kit::gather(&path, config.workers)?;
+        let kit = Kit::gather(&path, &config)?;
         let hosts = Hosts::build(kit, world, config.plane.has_nodes())?;
         let api = match config.source {
             Source::Manifests => None,

@@ -14,10 +14,12 @@ use envoy_types::pb::google::rpc;
 use sidewall_policy::snapshot::Snapshot;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, Uri};
-use tonic::{Code, Status};
+use tonic::{Code, Request, Status};
 use tracing::{debug, info, warn};
 
+use super::credentials::CredentialsError;
 use super::unpack::{Carried, Unusable, unpack};
 use super::{Follower, Link};
 use crate::xds::resource;
@@ -34,6 +36,9 @@ pub(super) enum Broken {
         /// What the system says.
         reason: String,
     },
+    /// There is nothing to show, or nothing to trust.
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
     /// The server or the connection ended it.
     #[error("the stream broke ({code:?}): {reason}")]
     Status {
@@ -105,8 +110,12 @@ impl Exchange {
     }
 
     /// One stream, until it breaks.
-    pub(super) async fn run(&mut self, channel: Channel) -> Broken {
-        match self.stream(channel).await {
+    pub(super) async fn run(
+        &mut self,
+        channel: Channel,
+        authorization: Option<MetadataValue<Ascii>>,
+    ) -> Broken {
+        match self.stream(channel, authorization).await {
             Ok(()) => Broken::Ended,
             Err(status) => status.into(),
         }
@@ -123,14 +132,22 @@ impl Exchange {
         }
     }
 
-    async fn stream(&mut self, channel: Channel) -> Result<(), Status> {
+    async fn stream(
+        &mut self,
+        channel: Channel,
+        authorization: Option<MetadataValue<Ascii>>,
+    ) -> Result<(), Status> {
         // One answer is on its way at most, for the server waits for it.
         let (requests, outgoing) = mpsc::channel(1);
         let first = tokio_stream::once(self.first());
         let outgoing = tokio_stream::StreamExt::chain(first, ReceiverStream::new(outgoing));
+        let mut call = Request::new(outgoing);
+        if let Some(authorization) = authorization {
+            call.metadata_mut().insert("authorization", authorization);
+        }
         let mut responses = ExtensionConfigDiscoveryServiceClient::new(channel)
             .max_decoding_message_size(resource::MAX_RESPONSE_BYTES)
-            .delta_extension_configs(outgoing)
+            .delta_extension_configs(call)
             .await?
             .into_inner();
         info!(node_id = %self.node_id, "connected to the distributor");

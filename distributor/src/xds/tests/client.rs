@@ -15,13 +15,19 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::kit::{QUIET, Running, SOON};
 use crate::snapshots::{Published, Recipient};
 use crate::testing::{pod, snapshot};
-use crate::xds::{Follower, Link, Stream, follow};
+use crate::xds::{Distributor, Follower, Link, Stream, follow};
 use scripted::{Scripted, response, with_bytes};
 
 const NODE_ID: &str = "node~worker-1";
 
 fn node() -> Recipient {
     Recipient::Node("worker-1".into())
+}
+
+/// A server in plain text.
+fn at(address: SocketAddr) -> Distributor {
+    let endpoint = format!("http://{address}").parse().unwrap();
+    Distributor::new(endpoint, None).unwrap()
 }
 
 /// A client that ends with the test.
@@ -34,9 +40,8 @@ struct Agent {
 impl Agent {
     fn of(address: SocketAddr) -> Self {
         let cancellation = CancellationToken::new();
-        let endpoint = format!("http://{address}").parse().unwrap();
         Self {
-            follower: follow(endpoint, NODE_ID.to_owned(), cancellation.clone()),
+            follower: follow(at(address), NODE_ID.to_owned(), cancellation.clone()),
             _end: cancellation.clone().drop_guard(),
             cancellation,
         }
@@ -276,8 +281,11 @@ async fn what_is_in_force_is_told_after_a_break_and_what_was_refused_is_not() {
 async fn being_turned_away_is_told_and_tried_again() {
     let running = Running::start().await;
     let cancellation = CancellationToken::new();
-    let endpoint = format!("http://{}", running.address).parse().unwrap();
-    let mut follower = follow(endpoint, "node~".to_owned(), cancellation.clone());
+    let mut follower = follow(
+        at(running.address),
+        "node~".to_owned(),
+        cancellation.clone(),
+    );
     let _end = cancellation.drop_guard();
     for _ in 0..3 {
         let told = |link: &Link| link.to_string().contains("is not a DNS subdomain");

@@ -18,12 +18,12 @@ use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
-use tonic::{Status, Streaming};
+use tonic::{Request, Status, Streaming};
 
 use crate::metrics::XdsMetrics;
 use crate::snapshots::Recipient;
 use crate::testing::Shelf;
-use crate::xds::{Clients, PlaintextIdentity, RESOURCE_NAME, ServeError, Server, Stream};
+use crate::xds::{Access, Clients, RESOURCE_NAME, ServeError, Server, Stream};
 
 /// Long enough for anything that must happen on a busy machine.
 pub(crate) const SOON: Duration = Duration::from_secs(10);
@@ -42,10 +42,18 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) async fn start() -> Self {
-        Self::start_at("127.0.0.1:0").await
+        Self::start_with(Access::plaintext()).await
+    }
+
+    pub(crate) async fn start_with(access: Access) -> Self {
+        Self::launch("127.0.0.1:0", access).await
     }
 
     pub(crate) async fn start_at(address: impl ToSocketAddrs) -> Self {
+        Self::launch(address, Access::plaintext()).await
+    }
+
+    async fn launch(address: impl ToSocketAddrs, access: Access) -> Self {
         let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let (shelf, clients, metrics) = (
@@ -57,7 +65,7 @@ impl Running {
         let source = Arc::clone(&shelf);
         let server = Server::new(
             source,
-            Arc::new(PlaintextIdentity),
+            access,
             clients.clone(),
             metrics.clone(),
             shutdown.clone(),
@@ -74,9 +82,14 @@ impl Running {
     }
 
     pub(crate) async fn client(&self) -> ExtensionConfigDiscoveryServiceClient<Channel> {
-        ExtensionConfigDiscoveryServiceClient::connect(format!("http://{}", self.address))
-            .await
-            .unwrap()
+        self.try_client().await.unwrap()
+    }
+
+    /// A client in plain text, if it can connect.
+    pub(crate) async fn try_client(
+        &self,
+    ) -> Result<ExtensionConfigDiscoveryServiceClient<Channel>, tonic::transport::Error> {
+        ExtensionConfigDiscoveryServiceClient::connect(format!("http://{}", self.address)).await
     }
 
     /// A connected sidecar that has subscribed.
@@ -85,20 +98,8 @@ impl Running {
     }
 
     pub(crate) async fn open(&self, first: DeltaDiscoveryRequest) -> Sidecar {
-        let (requests, receiver) = mpsc::channel(8);
-        requests.send(first).await.unwrap();
-        let stream = ReceiverStream::new(receiver);
-        let responses = self
-            .client()
-            .await
-            .delta_extension_configs(stream)
-            .await
-            .unwrap()
-            .into_inner();
-        Sidecar {
-            requests,
-            responses,
-        }
+        let client = self.client().await;
+        Sidecar::open(client, first, None).await.unwrap()
     }
 
     /// Waits until the pod's latest stream is as it should be.
@@ -147,6 +148,26 @@ pub(crate) struct Sidecar {
 }
 
 impl Sidecar {
+    /// Opens a stream that begins with `first`, with credentials if there are any.
+    pub(crate) async fn open(
+        mut client: ExtensionConfigDiscoveryServiceClient<Channel>,
+        first: DeltaDiscoveryRequest,
+        authorization: Option<&str>,
+    ) -> Result<Self, Status> {
+        let (requests, receiver) = mpsc::channel(8);
+        requests.send(first).await.unwrap();
+        let mut call = Request::new(ReceiverStream::new(receiver));
+        if let Some(authorization) = authorization {
+            let authorization = authorization.parse().unwrap();
+            call.metadata_mut().insert("authorization", authorization);
+        }
+        let responses = client.delta_extension_configs(call).await?.into_inner();
+        Ok(Self {
+            requests,
+            responses,
+        })
+    }
+
     /// The next response.
     pub(crate) async fn receive(&mut self) -> DeltaDiscoveryResponse {
         self.next()

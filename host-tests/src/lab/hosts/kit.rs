@@ -13,7 +13,7 @@ use ipnet::IpNet;
 use super::super::node::{Agent, NodePlane, Place};
 use super::super::proxy::Proxy;
 use super::super::world::Pod;
-use super::super::{Error, control, distributor};
+use super::super::{Error, LabConfig, SidecarTemplate, control, distributor};
 use crate::envoy::{self, Artifact, artifact, template};
 use crate::net::Netns;
 use crate::sandbox;
@@ -27,12 +27,13 @@ pub(in super::super) struct Kit {
     /// A folder for each Envoy and a log of each agent go in here.
     directory: PathBuf,
     workers: u32,
+    sidecar: SidecarTemplate,
 }
 
 impl Kit {
     /// Finds the files and puts them within reach of Envoy's user, who may not enter the
     /// repository.
-    pub(in super::super) fn gather(directory: &Path, workers: u32) -> Result<Self, Error> {
+    pub(in super::super) fn gather(directory: &Path, config: &LabConfig) -> Result<Self, Error> {
         let built = Artifact::Filter.find().map_err(envoy::Error::from)?;
         let sidewall = Artifact::Sidewall.find().map_err(envoy::Error::from)?;
         let envoy =
@@ -48,7 +49,8 @@ impl Kit {
             envoy,
             filter,
             directory: directory.to_owned(),
-            workers,
+            workers: config.workers,
+            sidecar: config.sidecar.clone(),
         })
     }
 
@@ -56,7 +58,8 @@ impl Kit {
     pub(super) fn sidecar(&self, name: &str, pod: &Pod, netns: Netns) -> Result<Proxy, Error> {
         let address = first(&pod.addresses, || format!("pod {name}"))?;
         self.envoy(
-            template::SIDECAR,
+            &self.sidecar.bootstrap,
+            &self.sidecar.files,
             control(address.is_ipv4()),
             Seat {
                 name: format!("sidecar of {name}"),
@@ -95,6 +98,7 @@ impl Kit {
         let agent = Agent::new(&place, netns.clone(), &self.sidewall, &self.directory);
         let envoy = self.envoy(
             template::NODE,
+            &[],
             distributor,
             Seat {
                 name: format!("Envoy of node {name}"),
@@ -111,17 +115,38 @@ impl Kit {
         })
     }
 
-    fn envoy(&self, template: &str, distributor: IpAddr, seat: Seat) -> Result<Proxy, Error> {
+    fn envoy(
+        &self,
+        bootstrap: &str,
+        files: &[(String, String)],
+        distributor: IpAddr,
+        seat: Seat,
+    ) -> Result<Proxy, Error> {
         let filter = link(&self.filter, &seat.folder)?;
         let values = [
             ("SIDEWALL_HOST", distributor.to_string()),
             ("SIDEWALL_PORT", distributor::XDS_PORT.to_string()),
             ("SIDEWALL_WASM", filter.display().to_string()),
+            ("SIDEWALL_FOLDER", seat.folder.display().to_string()),
         ];
-        let values: Vec<_> = values
-            .iter()
-            .map(|(name, value)| (*name, value.as_str()))
-            .collect();
+        let render = |text: &str| {
+            let is_asked_for = |name: &str| text.contains(&format!("${{{name}}}"));
+            let values: Vec<_> = values
+                .iter()
+                .filter(|(name, _)| is_asked_for(name))
+                .map(|(name, value)| (*name, value.as_str()))
+                .collect();
+            template::render(text, &values).map_err(envoy::Error::from)
+        };
+        for (name, text) in files {
+            let path = seat.folder.join(name);
+            fs::write(&path, render(text)?).map_err(|source| Error::File {
+                step: "writing",
+                path,
+                source,
+            })?;
+        }
+        let bootstrap = render(&template::plaintext(bootstrap))?;
         let Seat {
             name,
             node_id,
@@ -133,7 +158,7 @@ impl Kit {
             name,
             binary: self.envoy.clone(),
             netns,
-            bootstrap: template::render(template, &values).map_err(envoy::Error::from)?,
+            bootstrap,
             node_id,
             workers: self.workers,
             net_admin,
