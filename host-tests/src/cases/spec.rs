@@ -16,7 +16,7 @@ use crate::probe::Protocol;
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Case {
-    /// The number that the source of the case gives it (`semantics 2.2`).
+    /// The number that the source of the case gives it.
     pub number: u32,
     /// Its name there.
     pub name: String,
