@@ -54,12 +54,54 @@ pub fn verify(
             compare_story(*direction, side, &told)?;
         }
     }
-    let deciding = decision.direction();
+    compare_allowed_by(&sides, snapshot, &decision)?;
     same(
         "side that is told",
-        &deciding,
+        &deciding(&sides),
         &snapshot.explain(flow, &decision).direction,
     )
+}
+
+/// The side that decides: one that denies, else one that audited policies would deny, else the first.
+fn deciding(sides: &[(Direction, SideOpinion)]) -> Option<Direction> {
+    sides
+        .iter()
+        .find(|(_, side)| !side.allowed)
+        .or_else(|| sides.iter().find(|(_, side)| side.would_deny))
+        .or_else(|| sides.first())
+        .map(|(direction, _)| *direction)
+}
+
+/// The policies that access logs name on an allow.
+fn compare_allowed_by(
+    sides: &[(Direction, SideOpinion)],
+    snapshot: &Snapshot,
+    decision: &Decision,
+) -> Result<(), Disagreement> {
+    let named: Vec<String> = snapshot
+        .allowed_by(decision)
+        .map(|(namespace, name)| format!("{namespace}/{name}"))
+        .collect();
+    let mut needed: Vec<String> = Vec::new();
+    let mut possible: BTreeSet<String> = BTreeSet::new();
+    for (_, side) in sides {
+        let policies = side.rules.iter().map(|rule| rule.policy.to_string());
+        match side.why {
+            Why::Rule => needed.extend(policies.take(1)),
+            Why::ServiceAllowed => possible.extend(policies),
+            _ => {}
+        }
+    }
+    needed.dedup();
+    if possible.is_empty() {
+        return same("policies that allow", &needed, &named);
+    }
+    let are_possible = named
+        .iter()
+        .all(|policy| needed.contains(policy) || possible.contains(policy));
+    same("policies that allow are some that do", &true, &are_possible)?;
+    let are_all = !named.is_empty() && needed.iter().all(|policy| named.contains(policy));
+    same("policies that allow are all that do", &true, &are_all)
 }
 
 /// The verdict that is made of the sides, or that needs none.
@@ -169,9 +211,9 @@ fn compare_story(
     let rule = told.rule.as_ref().map(ToString::to_string);
     match side.why {
         Why::Rule => same("rule told", &matching.first(), &rule.as_ref()),
-        // Any rule that allows a backend may be named.
-        Why::ServiceAllowed | Why::ServiceMixed => {
-            let named = rule.is_none_or(|rule| matching.contains(&rule));
+        // Any rule that allows a backend may be named; without one, all are allowed otherwise.
+        Why::ServiceAllowed => {
+            let named = rule.map_or(matching.is_empty(), |rule| matching.contains(&rule));
             same("rule told is one that matches", &true, &named)
         }
         _ => same("rule told", &None, &rule),
