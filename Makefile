@@ -9,14 +9,18 @@ WASM_TARGET  := wasm32-unknown-unknown
 VERSION_deny     := 0.20.2
 VERSION_llvm-cov := 0.9.1
 VERSION_fuzz     := 0.13.2
+VERSION_mutants  := 27.1.0
 
 # How long `make fuzz` takes a target, and `make fuzz-long` in all.
 FUZZ_SECONDS ?= 20
 FUZZ_MINUTES ?= 60
 
+# More arguments for cargo-mutants, such as `--shard 0/4` or `--file policy/src/eval.rs`.
+MUTANTS ?=
+
 .DEFAULT_GOAL := help
 .PHONY: help setup system-packages wasm-target envoy helm build filter test lint fmt fmt-check clippy \
-        clippy-wasm docs deny coverage fuzz fuzz-long demo conformance bench clean
+        clippy-wasm docs deny coverage mutants fuzz fuzz-long demo conformance bench clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -75,6 +79,9 @@ $(TOOLS)/bin/cargo-%:
 
 coverage: $(TOOLS)/bin/cargo-llvm-cov ## How much of the engine its tests run; fails below 95 % of lines
 	PATH="$(TOOLS)/bin:$$PATH" scripts/coverage.sh 95
+
+mutants: $(TOOLS)/bin/cargo-mutants ## Break the engine on purpose; fails where its tests do not notice
+	scripts/mutants.sh $(TOOLS)/bin/cargo-mutants $(MUTANTS)
 
 fuzz: $(TOOLS)/bin/cargo-fuzz ## Fuzz each target for FUZZ_SECONDS, 20 by default
 	PATH="$(TOOLS)/bin:$$PATH" scripts/fuzz.sh $(FUZZ_SECONDS)

@@ -10,7 +10,7 @@
 //! ```
 //!
 //! The engine is the one that decides traffic: the same compiler, the same snapshot bytes, the same
-//! `judge`. Nothing here decides anything by itself, and nothing here writes anywhere but to the
+//! `judge`; `explain --verify` asks the reference evaluator as well. Nothing here decides anything by itself, and nothing here writes anywhere but to the
 //! writer it is given.
 
 mod diff;
@@ -29,6 +29,7 @@ use std::process::ExitCode;
 
 use clap::ValueEnum;
 use serde::Serialize;
+use sidewall_policy::verify::Disagreement;
 
 use crate::problem::Problem;
 pub use diff::DiffArgs;
@@ -95,6 +96,16 @@ pub enum Error {
         from: String,
         /// The destination.
         to: String,
+    },
+    /// The engine and the reference evaluator do not agree.
+    #[error(
+        "{connection}: {disagreement}. This is a mistake of Sidewall, not of the manifests: do not rely on the answer, and please report it with them"
+    )]
+    Disagreement {
+        /// What was asked.
+        connection: String,
+        /// What differs.
+        disagreement: Disagreement,
     },
     /// The answer could not be written.
     #[error("cannot write the answer: {0}")]

@@ -32,6 +32,18 @@ pub(crate) fn recipient(name: &str) -> Recipient {
 
 /// A real snapshot for a pod without policies. Another address makes another revision.
 pub(crate) fn snapshot(pod: &NamespacedName, ip: &str) -> Published {
+    let pods = std::slice::from_ref(pod);
+    let bytes = compile_snapshot(&cluster(pod, ip), pods, &Options::default());
+    let revision = Snapshot::check(bytes.clone()).unwrap().revision();
+    Published {
+        revision,
+        bytes: Bytes::from(bytes),
+        published_at: SystemTime::now(),
+    }
+}
+
+/// A cluster of this pod alone.
+pub(crate) fn cluster(pod: &NamespacedName, ip: &str) -> Cluster {
     let mut cluster = Cluster::default();
     let namespace = Namespace {
         tcp_path: TcpPath::default(),
@@ -52,13 +64,7 @@ pub(crate) fn snapshot(pod: &NamespacedName, ip: &str) -> Published {
         ports: Vec::new(),
     };
     cluster.pods.insert(pod.clone(), object);
-    let bytes = compile_snapshot(&cluster, std::slice::from_ref(pod), &Options::default());
-    let revision = Snapshot::check(bytes.clone()).unwrap().revision();
-    Published {
-        revision,
-        bytes: Bytes::from(bytes),
-        published_at: SystemTime::now(),
-    }
+    cluster
 }
 
 /// The source: what is put on it is published.

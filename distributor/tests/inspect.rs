@@ -68,6 +68,20 @@ fn a_denied_connection_is_explained_by_the_nearest_rule() {
 }
 
 #[test]
+fn an_explanation_can_be_verified_by_the_reference_evaluator() {
+    let asked = "explain --manifests shop --from shop/batch --to shop/db --port 5432";
+    let plain = sidewall(asked);
+    let verified = sidewall(&format!("{asked} --verify"));
+    assert_eq!(verified.code, 1, "{}", verified.err);
+    let told = verified.out.strip_prefix(&plain.out).unwrap();
+    assert_eq!(told.trim(), "the reference evaluator says the same");
+    let json = sidewall(&format!("{asked} --verify --output json")).json();
+    assert_eq!(json["verified"], true);
+    let json = sidewall(&format!("{asked} --output json")).json();
+    assert_eq!(json["verified"], Value::Null, "nobody verified that");
+}
+
+#[test]
 fn a_service_is_explained_by_its_backends() {
     let run = sidewall(
         "explain --manifests shop --from shop/db --to kube-system/kube-dns --port 53 --protocol UDP --output json",

@@ -16,11 +16,11 @@ use sidewall_policy::eval::Flow;
 use sidewall_policy::model::{Cluster, NamespacedName};
 use sidewall_policy::reference;
 use sidewall_policy::snapshot::Snapshot;
+use sidewall_policy::verify::verify;
 
 /// What the engine's own property tests are made of.
 #[path = "../../policy/tests/support"]
 mod support {
-    pub mod agreement;
     #[allow(dead_code, reason = "the flows of property tests use the rest")]
     pub mod cluster;
 }
@@ -117,11 +117,11 @@ impl World {
             protocol: asked.protocol,
             port: asked.port,
         };
-        let opinion = reference::judge(&self.cluster, &self.options, &flow);
-        let decision = self.snapshot.judge(&flow);
-        let told = self.snapshot.explain(&flow, &decision);
-        let agreed = support::agreement::same(&opinion, &decision, &told, &self.subjects, &flow);
-        if let Err(difference) = agreed {
+        let subject = (&self.snapshot, &self.subjects);
+        if let Err(difference) = verify(&self.cluster, &self.options, subject, &flow) {
+            let opinion = reference::judge(&self.cluster, &self.options, &flow);
+            let decision = self.snapshot.judge(&flow);
+            let told = self.snapshot.explain(&flow, &decision);
             panic!(
                 "{difference}\n{flow:?}\n{opinion:#?}\n{decision:#?}\n{told:#?}\n{:#?}",
                 self.cluster

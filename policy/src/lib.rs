@@ -4,7 +4,7 @@
 //!  spec ──admit──▶ model ──compile──▶ snapshot (bytes) ──check──▶ Snapshot ──judge──▶ Decision
 //!                    │                                                                   ▲
 //!                    └───────────────────── reference (slow, obvious) ──────────────────┘
-//!                                                          property tests hold both equal
+//!                                                            verify: are both equal?
 //! ```
 //!
 //! Pure: no I/O, no clock, no async, no Kubernetes client types. The same crate runs inside the
@@ -22,3 +22,4 @@ pub mod record;
 pub mod reference;
 pub mod snapshot;
 pub mod spec;
+pub mod verify;

@@ -4,7 +4,6 @@
 //! looks harder.
 
 mod support {
-    pub mod agreement;
     pub mod cluster;
     pub mod config;
     pub mod flow;
@@ -21,7 +20,7 @@ use sidewall_policy::compile::{Options, compile_snapshot};
 use sidewall_policy::model::{Cluster, NamespacedName};
 use sidewall_policy::reference::{self, Why};
 use sidewall_policy::snapshot::Snapshot;
-use support::agreement::same;
+use sidewall_policy::verify::verify;
 use support::flow::{Aim, Targets, aim};
 
 /// Flows tried in each cluster.
@@ -125,10 +124,10 @@ fn agrees(
     let targets = Targets::of(cluster);
     for aim in aims {
         let flow = targets.flow(aim);
-        let opinion = reference::judge(cluster, options, &flow);
-        let decision = snapshot.judge(&flow);
-        let told = snapshot.explain(&flow, &decision);
-        same(&opinion, &decision, &told, subjects, &flow).map_err(|difference| {
+        verify(cluster, options, (&snapshot, subjects), &flow).map_err(|difference| {
+            let opinion = reference::judge(cluster, options, &flow);
+            let decision = snapshot.judge(&flow);
+            let told = snapshot.explain(&flow, &decision);
             TestCaseError::fail(format!(
                 "{difference}\n{flow:?}\nreference: {opinion:#?}\neval: {decision:#?}\n{told:#?}"
             ))

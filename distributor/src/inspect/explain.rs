@@ -37,6 +37,11 @@ pub struct ExplainArgs {
     #[arg(long, value_enum, ignore_case = true, default_value_t)]
     protocol: Protocol,
 
+    /// Ask the slow reference evaluator as well, which reads policies without compiling them, and
+    /// end with 2 if the two disagree
+    #[arg(long)]
+    verify: bool,
+
     /// The form of the answer
     #[arg(long, value_enum, default_value_t)]
     output: Output,
@@ -72,6 +77,9 @@ struct Answer {
     port: u16,
     /// Whether every connection below is allowed, and there is one.
     allowed: bool,
+    /// With `--verify`: the reference evaluator says the same of every connection.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    verified: bool,
     /// One for each way there: each address family, each backend of a Service.
     connections: Vec<Connection>,
 }
@@ -101,11 +109,19 @@ impl ExplainArgs {
             to,
             port,
             protocol,
+            verify,
             output,
         } = self;
         let world = World::read(&source.manifests, source.reading)?;
         warn_of(&world.problems)?;
-        let answer = answer(&world, &from, &to, &port, protocol.into())?;
+        let protocol = protocol.into();
+        let mut answer = answer(&world, &from, &to, &port, protocol)?;
+        if verify {
+            for each in &answer.connections {
+                world.verify(each.source, each.destination, protocol, each.port)?;
+            }
+            answer.verified = true;
+        }
         let mut out = stdout();
         match output {
             Output::Json => write_json(&mut out, &answer)?,
@@ -151,6 +167,7 @@ fn answer(
         to: target.to_string(),
         protocol: protocol.as_str(),
         port: number(&target, port, protocol)?,
+        verified: false,
         allowed: !connections.is_empty() && connections.iter().all(|each| each.ruling.allowed),
         connections,
     })
@@ -237,6 +254,7 @@ fn write_text(out: &mut impl Write, answer: &Answer) -> Result<(), Error> {
         protocol,
         port,
         allowed,
+        verified,
         connections,
     } = answer;
     let passing = connections
@@ -286,6 +304,10 @@ fn write_text(out: &mut impl Write, answer: &Answer) -> Result<(), Error> {
             write_ruling(out, ruling)?;
             told.push(ruling);
         }
+    }
+    if *verified {
+        let words = "the reference evaluator says the same";
+        writeln!(out, "\n  {}", paint::faint(words))?;
     }
     Ok(())
 }

@@ -8,6 +8,7 @@ use sidewall_policy::compile::{Options, compile_snapshot};
 use sidewall_policy::eval::{Flow, Side, Verdict};
 use sidewall_policy::model::{Cluster, NamespacedName, Pod, Protocol};
 use sidewall_policy::snapshot::Snapshot;
+use sidewall_policy::verify::verify;
 
 use super::Error;
 use super::ruling::Ruling;
@@ -40,6 +41,7 @@ pub(super) struct Reading {
 pub(super) struct World {
     pub(super) cluster: Cluster,
     pub(super) problems: Vec<Problem>,
+    options: Options,
     snapshot: Snapshot,
 }
 
@@ -81,6 +83,7 @@ impl World {
         Ok(Self {
             cluster,
             problems,
+            options,
             snapshot,
         })
     }
@@ -114,6 +117,25 @@ impl World {
     ) -> Ruling {
         let flow = flow(source, destination, protocol, port);
         Ruling::new(&self.snapshot, &flow, self.snapshot.judge(&flow))
+    }
+
+    /// Holds the ruling on one connection to the reference evaluator's opinion.
+    pub(super) fn verify(
+        &self,
+        source: IpAddr,
+        destination: IpAddr,
+        protocol: Protocol,
+        port: u16,
+    ) -> Result<(), Error> {
+        let subjects = self.cluster.pods.keys().cloned().collect();
+        let flow = flow(source, destination, protocol, port);
+        let compiled = (&self.snapshot, &subjects);
+        verify(&self.cluster, &self.options, compiled, &flow).map_err(|disagreement| {
+            Error::Disagreement {
+                connection: format!("{source} → {destination} {protocol} {port}"),
+                disagreement,
+            }
+        })
     }
 
     /// Pods that policies can select and that have an address.
@@ -186,5 +208,41 @@ impl Placeholders {
             pod.ips.push(IpAddr::V4(address));
         }
         pod
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+
+    /// A snapshot that is not of this cluster stands for an engine that is wrong.
+    #[test]
+    fn a_snapshot_that_says_something_else_is_found_out() {
+        let web = testing::pod("web");
+        let world = |ip: &str| {
+            let cluster = testing::cluster(&web, ip);
+            let options = Options::default();
+            let pods = std::slice::from_ref(&web);
+            let snapshot = Snapshot::check(compile_snapshot(&cluster, pods, &options)).unwrap();
+            World {
+                cluster,
+                problems: Vec::new(),
+                options,
+                snapshot,
+            }
+        };
+        let (here, there) = (world("10.0.0.1"), world("10.0.0.2"));
+        let [source, outside] = ["10.0.0.1", "203.0.113.9"].map(|ip| ip.parse().unwrap());
+        let asked = |world: &World| world.verify(source, outside, Protocol::Tcp, 443);
+        asked(&here).unwrap();
+        let wrong = World {
+            snapshot: there.snapshot,
+            ..here
+        };
+        let error = asked(&wrong).unwrap_err().to_string();
+        assert!(error.contains("203.0.113.9 TCP 443"), "{error}");
+        assert!(error.contains("the reference evaluator says"), "{error}");
+        assert!(error.contains("report it"), "{error}");
     }
 }

@@ -1,4 +1,4 @@
-//! An address that another pod had (`semantics H2`): the rules of the one that is gone never apply.
+//! An address that another pod had (`semantics H6`): the rules of the one that is gone never apply.
 
 use anyhow::Result;
 use sidewall_host_tests::lab::{Expect, Lab, LabConfig, Plane, Probe};

@@ -61,7 +61,7 @@ fn ping(from: &str, to: &str, expect: Expect) -> Result<Probe> {
     Ok(Probe::new(from, to, 0)?.by(Protocol::Icmp).expect(expect))
 }
 
-/// A rule without ports allows echo, a rule with some does not (`semantics E14`).
+/// A rule without ports allows echo, a rule with some does not (`semantics G14`).
 pub fn echo() -> Result<()> {
     let lab = lab("# no policy\n")?;
     let mut open = Vec::new();
@@ -96,7 +96,7 @@ pub fn echo() -> Result<()> {
     Ok(())
 }
 
-/// One side that allows never excuses the other (`semantics B4`).
+/// One side that allows never excuses the other (`semantics F4`).
 pub fn both_sides() -> Result<()> {
     let egress = (
         "out",
@@ -164,7 +164,7 @@ pub fn mixed() -> Result<()> {
     Ok(())
 }
 
-/// By its own address and by its Service (`semantics G7`, hairpin).
+/// By its own address and by its Service (`semantics G2`, `G3`).
 pub fn itself() -> Result<()> {
     let lab = lab(&policy(
         "closed",
@@ -206,7 +206,7 @@ pub fn own_node() -> Result<()> {
     Ok(())
 }
 
-/// Ingress that is closed does not hold back answers (`semantics B5`).
+/// Ingress that is closed does not hold back answers (`semantics G1`).
 pub fn replies() -> Result<()> {
     let lab = lab(&policy(
         "in",

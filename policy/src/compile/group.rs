@@ -136,3 +136,126 @@ impl Group {
         tables.filter(|table| table.is_isolated())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use super::*;
+    use crate::compile::ClusterScan;
+    use crate::model::{
+        Backend, Cluster, Labels, Peers, Phase, Ports, Protocol, Rule, Selector, Service,
+        ServicePort,
+    };
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().expect("an address")
+    }
+
+    fn id(name: &str) -> NamespacedName {
+        NamespacedName::new("shop", name)
+    }
+
+    fn pod() -> Pod {
+        Pod {
+            id: id("web"),
+            labels: Labels::default(),
+            node: None,
+            ips: vec![ip("10.0.0.1")],
+            host_network: false,
+            phase: Phase::Running,
+            created: 0,
+            ports: Vec::new(),
+            tcp_path: None,
+        }
+    }
+
+    /// Isolates egress; with a rule it allows everything.
+    fn policy(name: &str, mode: Mode, rules: u32) -> NetworkPolicy {
+        let rule = |index| Rule {
+            index,
+            peers: Peers::Any,
+            ports: Ports::Any,
+        };
+        NetworkPolicy {
+            id: id(name),
+            pod_selector: Selector::everything(),
+            ingress: None,
+            egress: Some((0..rules).map(rule).collect()),
+            mode,
+        }
+    }
+
+    fn services() -> ServiceTable {
+        let backend = |address| Backend {
+            ip: ip(address),
+            port: 80,
+        };
+        ServiceTable::new(
+            [Service {
+                id: id("svc"),
+                cluster_ips: vec![ip("10.96.0.1")],
+                external_ips: Vec::new(),
+                ports: vec![ServicePort {
+                    protocol: Protocol::Tcp,
+                    port: 80,
+                    node_port: None,
+                    backends: vec![backend("10.0.0.2"), backend("10.0.0.3")],
+                }],
+            }]
+            .iter(),
+        )
+    }
+
+    fn compiled(policies: &[NetworkPolicy], services: &ServiceTable) -> Group {
+        let key = GroupKey::of(&pod(), policies.iter(), None);
+        let by_id = |id: &NamespacedName| policies.iter().find(|policy| policy.id == *id);
+        Group::compile(
+            &key,
+            by_id,
+            &ClusterScan::new(&Cluster::default()),
+            services,
+        )
+    }
+
+    #[test]
+    fn only_audited_policies_make_a_second_table() {
+        let enforced = policy("a", Mode::Enforce, 1);
+        let group = compiled(std::slice::from_ref(&enforced), &services());
+        assert_eq!((group.egress.audit, group.ingress.audit), (None, None));
+        assert!(group.egress.enforced.is_isolated());
+        assert!(!group.ingress.enforced.is_isolated());
+
+        let group = compiled(&[enforced, policy("b", Mode::Audit, 0)], &services());
+        assert!(group.egress.audit.is_some_and(|table| table.is_isolated()));
+        assert_eq!(group.ingress.audit, None, "it is about egress");
+    }
+
+    #[test]
+    fn services_that_come_later_are_judged_as_if_they_had_been_there() {
+        for (policies, tables) in [
+            (vec![policy("a", Mode::Enforce, 1)], 1),
+            (vec![policy("a", Mode::Audit, 1)], 1),
+            (
+                vec![policy("a", Mode::Audit, 0), policy("b", Mode::Enforce, 1)],
+                2,
+            ),
+            // Where nothing is allowed, or all is, services make no difference.
+            (vec![policy("a", Mode::Enforce, 0)], 0),
+            (vec![], 0),
+        ] {
+            let with_services = compiled(&policies, &services());
+            let known = |group: &Group| {
+                let tables = [Some(&group.egress.enforced), group.egress.audit.as_ref()];
+                let tables = tables.into_iter().flatten();
+                tables
+                    .map(|table| table.services.places().count())
+                    .sum::<usize>()
+            };
+            let mut group = compiled(&policies, &ServiceTable::default());
+            assert_eq!((known(&group), known(&with_services)), (0, tables));
+            group.judge_services(&services());
+            assert_eq!(group, with_services);
+        }
+    }
+}

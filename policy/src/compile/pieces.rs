@@ -137,3 +137,122 @@ pub fn cut(intervals: impl IntoIterator<Item = (Interval, u32)>, line_end: u128)
     }
     pieces
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(text: &str) -> u128 {
+        position(text.parse().expect("an address"))
+    }
+
+    /// The intervals of a block, as `first-last`.
+    fn left(cidr: &str, except: &[&str]) -> Vec<Interval> {
+        let net = |text: &&str| text.parse::<IpNet>().expect("a network");
+        block_intervals(&IpBlock {
+            cidr: net(&cidr),
+            except: except.iter().map(net).collect(),
+        })
+    }
+
+    #[test]
+    fn a_block_loses_its_exceptions_and_nothing_else() {
+        let from = |first: &str, last: &str| (ip(first), ip(last));
+        for (cidr, except, expected) in [
+            ("10.0.0.0/30", &[][..], vec![from("10.0.0.0", "10.0.0.3")]),
+            // At the start, at the end, in the middle.
+            (
+                "10.0.0.0/30",
+                &["10.0.0.0/32"],
+                vec![from("10.0.0.1", "10.0.0.3")],
+            ),
+            (
+                "10.0.0.0/30",
+                &["10.0.0.3/32"],
+                vec![from("10.0.0.0", "10.0.0.2")],
+            ),
+            (
+                "10.0.0.0/29",
+                &["10.0.0.2/31"],
+                vec![from("10.0.0.0", "10.0.0.1"), from("10.0.0.4", "10.0.0.7")],
+            ),
+            // Side by side, in any order.
+            (
+                "10.0.0.0/29",
+                &["10.0.0.4/32", "10.0.0.2/31"],
+                vec![from("10.0.0.0", "10.0.0.1"), from("10.0.0.5", "10.0.0.7")],
+            ),
+            // One within another does not end it early.
+            (
+                "10.0.0.0/28",
+                &["10.0.0.0/29", "10.0.0.2/31"],
+                vec![from("10.0.0.8", "10.0.0.15")],
+            ),
+            // Nothing is left of a block that its exceptions fill.
+            ("10.0.0.0/30", &["10.0.0.0/31", "10.0.0.2/31"], vec![]),
+            // What lies outside, or in the other family, takes nothing away.
+            (
+                "10.0.0.4/30",
+                &["10.0.0.3/32", "10.0.0.8/32", "::a00:5/128"],
+                vec![from("10.0.0.4", "10.0.0.7")],
+            ),
+            // The ends of the line.
+            (
+                "0.0.0.0/0",
+                &["0.0.0.0/32", "255.255.255.255/32"],
+                vec![from("0.0.0.1", "255.255.255.254")],
+            ),
+            (
+                "::/0",
+                &["::/1", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff/128"],
+                vec![from("8000::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:fffe")],
+            ),
+        ] {
+            assert_eq!(left(cidr, except), expected, "{cidr} but {except:?}");
+        }
+    }
+
+    #[test]
+    fn pieces_say_who_covers_what() {
+        let piece = |start, covered_by: &[u32]| Piece {
+            start,
+            covered_by: covered_by.to_vec(),
+        };
+        for (intervals, expected) in [
+            (vec![], vec![]),
+            (
+                vec![((10, 20), 7)],
+                vec![piece(0, &[]), piece(10, &[7]), piece(21, &[])],
+            ),
+            // Overlapping, and within.
+            (
+                vec![((0, 10), 1), ((5, 15), 2), ((6, 6), 3)],
+                vec![
+                    piece(0, &[1]),
+                    piece(5, &[1, 2]),
+                    piece(6, &[1, 2, 3]),
+                    piece(7, &[1, 2]),
+                    piece(11, &[2]),
+                    piece(16, &[]),
+                ],
+            ),
+            // Side by side: one piece if it is the same one, however often it is said.
+            (
+                vec![((0, 4), 1), ((5, 9), 1), ((2, 9), 1), ((10, 12), 2)],
+                vec![piece(0, &[1]), piece(10, &[2]), piece(13, &[])],
+            ),
+            // To the end of the line, behind which there is nothing.
+            (
+                vec![((90, 99), 1), ((99, 99), 2)],
+                vec![piece(0, &[]), piece(90, &[1]), piece(99, &[1, 2])],
+            ),
+        ] {
+            assert_eq!(cut(intervals.clone(), 99), expected, "{intervals:?}");
+        }
+        assert_eq!(
+            cut([((0, u128::MAX), 1)], line_end(Family::V6)),
+            [piece(0, &[1])]
+        );
+        assert_eq!(line_end(Family::V4), ip("255.255.255.255"));
+    }
+}

@@ -159,3 +159,90 @@ pub fn disjoint_entries<'a>(rules: impl Iterator<Item = (u32, &'a PortSet)>) -> 
     }
     entries
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn span(protocol: Protocol, low: u16, high: u16) -> PortSpan {
+        PortSpan {
+            protocol: protocol.number(),
+            low,
+            high,
+        }
+    }
+
+    /// The entries of rules, as protocol, first and last port, and rule.
+    fn entries(rules: &[(u32, &[PortSpan])]) -> Vec<(u8, u16, u16, u32)> {
+        let sets: Vec<(u32, PortSet)> = rules
+            .iter()
+            .map(|(rule, spans)| (*rule, spans.to_vec()))
+            .collect();
+        disjoint_entries(sets.iter().map(|(rule, spans)| (*rule, spans)))
+            .into_iter()
+            .map(|entry| {
+                (
+                    entry.span.protocol,
+                    entry.span.low,
+                    entry.span.high,
+                    entry.rule,
+                )
+            })
+            .collect()
+    }
+
+    #[test]
+    fn overlapping_ranges_become_disjoint_and_name_the_first_rule() {
+        use Protocol::{Tcp, Udp};
+        for (rules, expected) in [
+            (&[][..], vec![]),
+            (&[(0, &[span(Tcp, 80, 80)][..])], vec![(6, 80, 80, 0)]),
+            // A hole stays one.
+            (
+                &[(0, &[span(Tcp, 80, 80), span(Tcp, 82, 90)])],
+                vec![(6, 80, 80, 0), (6, 82, 90, 0)],
+            ),
+            // What touches or overlaps within one rule is one entry.
+            (
+                &[(
+                    3,
+                    &[
+                        span(Tcp, 1, 9),
+                        span(Tcp, 10, 20),
+                        span(Tcp, 5, 12),
+                        span(Tcp, 5, 12),
+                    ],
+                )],
+                vec![(6, 1, 20, 3)],
+            ),
+            // The earlier rule is named where both allow, whichever begins or ends first.
+            (
+                &[(1, &[span(Tcp, 10, 20)]), (2, &[span(Tcp, 5, 30)])],
+                vec![(6, 5, 9, 2), (6, 10, 20, 1), (6, 21, 30, 2)],
+            ),
+            (
+                &[(1, &[span(Tcp, 5, 30)]), (2, &[span(Tcp, 10, 40)])],
+                vec![(6, 5, 30, 1), (6, 31, 40, 2)],
+            ),
+            // Protocols never meet, not even at their ends.
+            (
+                &[(1, &[span(Udp, 0, 65535), span(Tcp, 65535, 65535)])],
+                vec![(6, 65535, 65535, 1), (17, 0, 65535, 1)],
+            ),
+        ] {
+            assert_eq!(entries(rules), expected, "{rules:?}");
+        }
+    }
+
+    #[test]
+    fn protocols_that_rules_cannot_name_share_a_code() {
+        for (number, code) in [(6, 6), (17, 17), (132, 132), (1, 255), (58, 255), (0, 255)] {
+            assert_eq!(protocol_code(number), code);
+        }
+        let any: Vec<u8> = fixed_ports(&Ports::Any)
+            .iter()
+            .map(|it| it.protocol)
+            .collect();
+        assert_eq!(any, [6, 17, 132, OTHER_PROTOCOLS]);
+    }
+}

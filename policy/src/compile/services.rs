@@ -226,7 +226,7 @@ fn joined<'a>(entries: impl Iterator<Item = &'a ServiceKey> + Clone) -> Option<S
 }
 
 fn entries_of(service: &Service, family: Family) -> impl Iterator<Item = ServiceKey> {
-    let addresses: Vec<IpAddr> = service
+    let addresses: BTreeSet<IpAddr> = service
         .addresses()
         .filter(|ip| Family::of(*ip) == family)
         .collect();
@@ -245,7 +245,7 @@ fn entries_of(service: &Service, family: Family) -> impl Iterator<Item = Service
             protocol: port.protocol,
             port: port.port,
             node_port: port.node_port,
-            addresses: addresses.clone(),
+            addresses: addresses.iter().copied().collect(),
             backends,
         }
     })

@@ -5,8 +5,9 @@ use std::net::IpAddr;
 use super::{Flow, Verdict};
 use crate::compile::{Options, compile_snapshot};
 use crate::model::{
-    Cluster, IpBlock, Labels, Mode, NamespaceScope, NamespacedName, NetworkPolicy, Peer, Peers,
-    Phase, Pod, PodPeer, PortMatch, PortRange, Ports, Protocol, Rule, Selector,
+    Backend, Cluster, IpBlock, Labels, Mode, NamespaceScope, NamespacedName, NetworkPolicy, Peer,
+    Peers, Phase, Pod, PodPeer, PortMatch, PortRange, Ports, Protocol, Rule, Selector, Service,
+    ServicePort,
 };
 use crate::snapshot::Snapshot;
 
@@ -124,6 +125,174 @@ fn names_what_came_nearest_on_a_deny() {
         let told = snapshot.explain(&flow, &decision);
         assert_eq!(told.policies, ["default/db"]);
         assert_eq!(told.nearest.unwrap().missed, missed, "{source}:{port}");
+    }
+}
+
+#[test]
+fn the_nearest_rule_knows_the_peer_then_the_port_then_nothing() {
+    let rule = |index, app, protocol, low, high| Rule {
+        index,
+        peers: Peers::Of(vec![Peer::Pods(PodPeer {
+            namespaces: NamespaceScope::Own,
+            pods: selector(app),
+        })]),
+        ports: Ports::Of(vec![PortMatch {
+            protocol,
+            port: PortRange::Numbers { low, high },
+        }]),
+    };
+    let rules = vec![
+        rule(0, "web", Protocol::Tcp, 6379, 6379),
+        rule(1, "web", Protocol::Tcp, 80, 90),
+        rule(2, "job", Protocol::Udp, 53, 53),
+    ];
+    let snapshot = snapshot(&world(rules, Mode::Enforce));
+    for (source, protocol, port, index, missed) in [
+        // Of the rules that know the peer, the one whose ports are closest, on either side.
+        ("10.0.0.2", 6, 75, 1, "ports"),
+        ("10.0.0.2", 6, 95, 1, "ports"),
+        ("10.0.0.2", 6, 6378, 0, "ports"),
+        ("10.0.0.2", 6, 6380, 0, "ports"),
+        ("10.0.0.3", 6, 53, 2, "ports.protocol"),
+        // A stranger: a rule for this protocol and port, wherever in the list it is.
+        ("10.0.0.9", 6, 6379, 0, "from"),
+        ("10.0.0.9", 6, 80, 1, "from"),
+        ("10.0.0.9", 17, 53, 2, "from"),
+        ("10.0.0.9", 6, 53, 0, "from and ports"),
+        ("10.0.0.9", 17, 6379, 0, "from and ports"),
+    ] {
+        let flow = Flow {
+            protocol,
+            ..flow(source, port)
+        };
+        let told = snapshot.explain(&flow, &snapshot.judge(&flow));
+        let near = told.nearest.expect("there are rules");
+        assert_eq!((near.rule.index, near.missed), (index, missed), "{flow:?}");
+    }
+}
+
+#[test]
+fn names_the_service_that_an_address_stands_for() {
+    let mut cluster = world(Vec::new(), Mode::Audit);
+    let to_block = |cidr: &str| {
+        Peers::Of(vec![Peer::Block(IpBlock {
+            cidr: cidr.parse().unwrap(),
+            except: Vec::new(),
+        })])
+    };
+    let rules = [
+        (to_block("10.0.0.1/32"), tcp(6379)),
+        (to_block("10.96.0.0/16"), tcp(9)),
+    ];
+    let policy = NetworkPolicy {
+        id: NamespacedName::new("default", "out"),
+        pod_selector: selector("web"),
+        ingress: None,
+        egress: Some(
+            (0..)
+                .zip(rules)
+                .map(|(index, (peers, ports))| Rule {
+                    index,
+                    peers,
+                    ports,
+                })
+                .collect(),
+        ),
+        mode: Mode::Enforce,
+    };
+    cluster.policies.insert(policy.id.clone(), policy);
+    let backend = |address, port| Backend {
+        ip: ip(address),
+        port,
+    };
+    let (allowed, denied) = (backend("10.0.0.1", 6379), backend("10.0.0.3", 1));
+    for (name, address, backends) in [
+        ("all", "10.96.0.1", vec![allowed]),
+        ("none", "10.96.0.2", vec![denied]),
+        ("some", "10.96.0.3", vec![allowed, denied]),
+    ] {
+        let service = Service {
+            id: NamespacedName::new("default", name),
+            cluster_ips: vec![ip(address)],
+            external_ips: Vec::new(),
+            ports: vec![ServicePort {
+                protocol: Protocol::Tcp,
+                port: 80,
+                node_port: None,
+                backends,
+            }],
+        };
+        cluster.services.insert(service.id.clone(), service);
+    }
+    let web = NamespacedName::new("default", "web");
+    let bytes = compile_snapshot(&cluster, &[web], &Options::default());
+    let snapshot = Snapshot::check(bytes).unwrap();
+    let near = Some(("default/out egress[0]", "to"));
+    let by = Some("default/out egress[0]");
+    for (destination, port, reason, service, rule, nearest) in [
+        (
+            "10.96.0.1",
+            80,
+            "service-allowed",
+            Some("default/all"),
+            by,
+            None,
+        ),
+        (
+            "10.96.0.2",
+            80,
+            "service-denied",
+            Some("default/none"),
+            None,
+            near,
+        ),
+        (
+            "10.96.0.3",
+            80,
+            "service-mixed",
+            Some("default/some"),
+            None,
+            near,
+        ),
+        (
+            "10.96.0.3",
+            81,
+            "service-unknown-port",
+            Some("default/some"),
+            None,
+            near,
+        ),
+        ("10.0.0.1", 6379, "rule", None, by, None),
+        ("10.0.0.3", 6379, "no-rule", None, None, near),
+    ] {
+        let flow = Flow {
+            source: ip("10.0.0.2"),
+            destination: ip(destination),
+            protocol: 6,
+            port,
+        };
+        let decision = snapshot.judge(&flow);
+        let told = snapshot.explain(&flow, &decision);
+        assert_eq!((told.reason, told.service.as_deref()), (reason, service));
+        assert_eq!(
+            told.rule.map(|rule| rule.to_string()).as_deref(),
+            rule,
+            "{flow:?}"
+        );
+        let found = told
+            .nearest
+            .map(|near| (near.rule.to_string(), near.missed));
+        let wanted = nearest.map(|(rule, missed)| (rule.to_owned(), missed));
+        assert_eq!(found, wanted, "{flow:?}");
+        let named: Vec<_> = snapshot.allowed_by(&decision).collect();
+        assert_eq!(
+            named,
+            if rule.is_some() {
+                vec![("default", "out")]
+            } else {
+                vec![]
+            }
+        );
     }
 }
 

@@ -20,7 +20,7 @@ use sidewall_policy::model::{
 };
 
 /// Namespaces that pods and policies may be in; their objects may be missing.
-const NAMESPACES: [&str; 3] = ["a", "b", "c"];
+pub const NAMESPACES: [&str; 3] = ["a", "b", "c"];
 /// Nodes that pods may be on; `n3` never has an object.
 const NODES: [&str; 3] = ["n1", "n2", "n3"];
 const KEYS: [&str; 2] = ["app", "tier"];
@@ -119,7 +119,8 @@ fn every_address() -> Vec<IpAddr> {
     all
 }
 
-fn namespace(name: &'static str) -> impl Strategy<Value = Namespace> {
+/// A namespace, mostly with labels.
+pub fn namespace(name: &'static str) -> impl Strategy<Value = Namespace> {
     (labels(), mode(), tcp_path()).prop_map(move |(mut labels, mode, tcp_path)| {
         labels.insert("kubernetes.io/metadata.name", name);
         Namespace {
@@ -131,7 +132,8 @@ fn namespace(name: &'static str) -> impl Strategy<Value = Namespace> {
     })
 }
 
-fn node(name: &'static str) -> impl Strategy<Value = Node> {
+/// A node with some of its addresses.
+pub fn node(name: &'static str) -> impl Strategy<Value = Node> {
     subsequence(node_addresses(name), 1..=3).prop_map(move |addresses| Node {
         name: name.into(),
         addresses,
@@ -150,7 +152,8 @@ fn protocol() -> impl Strategy<Value = Protocol> {
     prop_oneof![3 => Just(Protocol::Tcp), 2 => Just(Protocol::Udp), 1 => Just(Protocol::Sctp)]
 }
 
-fn pod() -> impl Strategy<Value = Pod> {
+/// A pod in any state.
+pub fn pod() -> impl Strategy<Value = Pod> {
     let id = (select(&NAMESPACES[..]), 0..4)
         .prop_map(|(namespace, n)| NamespacedName::new(namespace, format!("pod-{n}")));
     let phase = prop_oneof![
@@ -200,7 +203,8 @@ fn tcp_path() -> impl Strategy<Value = TcpPath> {
     select(&[TcpPath::Sidecar, TcpPath::NodeProxy, TcpPath::Kernel][..])
 }
 
-fn selector() -> impl Strategy<Value = Selector> {
+/// A selector; empty ones among them.
+pub fn selector() -> impl Strategy<Value = Selector> {
     let values = || vec(select(&VALUES[..]).prop_map(Arc::from), 1..3);
     let test = prop_oneof![
         3 => values().prop_map(Test::In),
@@ -303,7 +307,8 @@ fn rules() -> impl Strategy<Value = Option<Vec<Rule>>> {
     option::weighted(0.6, rules)
 }
 
-fn policy() -> impl Strategy<Value = NetworkPolicy> {
+/// A policy.
+pub fn policy() -> impl Strategy<Value = NetworkPolicy> {
     (
         select(&NAMESPACES[..]),
         0..4,
@@ -323,7 +328,8 @@ fn policy() -> impl Strategy<Value = NetworkPolicy> {
         )
 }
 
-fn service() -> impl Strategy<Value = Service> {
+/// A service with its backends.
+pub fn service() -> impl Strategy<Value = Service> {
     let elsewhere = [
         node_addresses("n1"),
         node_addresses("n2"),

@@ -72,6 +72,24 @@ fn a_running_pod() {
     assert_eq!(ports, expected);
 }
 
+/// The kubelet mirrors a static pod as a Pod that its Node owns (`semantics H14`).
+#[test]
+fn a_static_pod_is_a_pod() {
+    let mirrored = |marks: &str| {
+        pod(&format!(
+            "metadata: {{name: a-n1, namespace: x, labels: {{app: web}}{marks}}}\n\
+             spec: {{nodeName: n1, containers: [{{name: c}}]}}\n\
+             status: {{phase: Running, podIP: 10.0.0.1}}\n"
+        ))
+    };
+    let marks = ", annotations: {kubernetes.io/config.source: file, kubernetes.io/config.mirror: abc}, \
+                 ownerReferences: [{apiVersion: v1, kind: Node, name: n1, uid: u, controller: true}]";
+    let (found, problems) = mirrored(marks);
+    assert_eq!(problems, [""; 0]);
+    assert!(found.is_selectable());
+    assert_eq!(found, mirrored("").0);
+}
+
 #[test]
 fn a_pod_as_old_api_servers_show_it() {
     let (pod, _) = pod(

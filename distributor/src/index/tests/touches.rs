@@ -1,7 +1,9 @@
 //! What each kind of event compiles again, and what it leaves alone.
 
 use sidewall_policy::compile::Options;
+use sidewall_policy::eval::{Flow, Verdict};
 use sidewall_policy::model::{Mode, Namespace, Phase, Pod, TcpPath};
+use sidewall_policy::snapshot::Snapshot;
 
 use super::build::*;
 use super::{Followed, delete, delete_ref};
@@ -198,6 +200,25 @@ fn a_pod_without_an_address_has_no_snapshot_until_it_gets_one() {
     );
     pending.ips = ips;
     assert_eq!(followed.apply([apply(Object::Pod(pending))]), ["x/new"]);
+}
+
+/// Its sandbox was made anew (`semantics H15`): the pod is the same, the old address is nobody's.
+#[test]
+fn a_pod_that_changes_its_address_is_followed() {
+    let mut followed = cluster();
+    let moved = apply(Object::Pod(pod("x", "db", "db", "10.0.0.22")));
+    assert_eq!(followed.apply([moved]), ["x/db", "x/web"]);
+    assert_eq!(followed.snapshots, followed.compiled_from_scratch());
+    let peers = Snapshot::check(followed.snapshots[&Recipient::Pod(name("x", "web"))].clone());
+    let from = |source: &str| Flow {
+        source: ip(source),
+        destination: ip("10.0.0.1"),
+        protocol: 6,
+        port: 80,
+    };
+    let peers = peers.expect("it is good");
+    assert_eq!(peers.judge(&from("10.0.0.22")).verdict, Verdict::Allow);
+    assert_eq!(peers.judge(&from("10.0.0.2")).verdict, Verdict::Deny);
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! Rules and policies that add nothing to others.
 
 use sidewall_policy::model::{
-    Cluster, Direction, IpBlock, NamespaceScope, NetworkPolicy, Peer, Peers, PodPeer, PortMatch,
-    PortRange, Ports, Rule, Selector,
+    Cluster, Direction, IpBlock, Mode, NamespaceScope, NetworkPolicy, Peer, Peers, PodPeer,
+    PortMatch, PortRange, Ports, Rule, Selector,
 };
 
 use super::rules::{self, Place};
@@ -35,7 +35,7 @@ pub(super) fn within(policy: &NetworkPolicy) -> Vec<Finding> {
     findings
 }
 
-/// Policies of one namespace that say the same.
+/// Policies of one namespace that say the same, and rules that another policy makes superfluous.
 pub(super) fn between(cluster: &Cluster) -> Vec<Finding> {
     let mut findings = Vec::new();
     for policy in cluster.policies.values() {
@@ -48,6 +48,12 @@ pub(super) fn between(cluster: &Cluster) -> Vec<Finding> {
                     .into_iter()
                     .all(|direction| alike(other.rules(direction), policy.rules(direction)))
         });
+        if twin.is_none() {
+            let others = cluster.policies.values();
+            let others: Vec<_> = others.filter(|other| applies_with(other, policy)).collect();
+            findings
+                .extend(rules::of(policy).filter_map(|place| elsewhere(policy, place, &others)));
+        }
         if let Some(twin) = twin {
             findings.push(Finding {
                 finding: format!("the policy says the same as {}", twin.id),
@@ -58,6 +64,44 @@ pub(super) fn between(cluster: &Cluster) -> Vec<Finding> {
         }
     }
     findings
+}
+
+/// Whether one policy is in force wherever the other is.
+fn applies_with(other: &NetworkPolicy, policy: &NetworkPolicy) -> bool {
+    other.id != policy.id
+        && other.id.namespace == policy.id.namespace
+        && (other.mode == Mode::Enforce || policy.mode == Mode::Audit)
+        && covers_labels(&other.pod_selector, &policy.pod_selector)
+}
+
+/// A rule that a rule of one of these policies makes superfluous.
+fn elsewhere(
+    policy: &NetworkPolicy,
+    place: Place<'_>,
+    others: &[&NetworkPolicy],
+) -> Option<Finding> {
+    let (other, stronger) = others
+        .iter()
+        .flat_map(|other| rules::of(other).map(move |stronger| (*other, stronger)))
+        .find(|(other, stronger)| {
+            stronger.direction == place.direction
+                && covers(stronger.rule, place.rule)
+                // Of two that cover each other the later policy's is superfluous.
+                && (other.id < policy.id
+                    || !covers(place.rule, stronger.rule)
+                    || !applies_with(policy, other))
+        })?;
+    Some(Finding {
+        finding: format!(
+            "the rule is covered by {} of NetworkPolicy {}, which selects these pods as well",
+            stronger.field(),
+            other.id
+        ),
+        consequence: "it allows nothing that is not allowed anyway".to_owned(),
+        remedy: "delete it, or check whether the other policy is wider than it should be"
+            .to_owned(),
+        ..about(policy, Level::Note, "shadowed-rule", place.field())
+    })
 }
 
 fn alike(a: Option<&[Rule]>, b: Option<&[Rule]>) -> bool {
@@ -141,4 +185,90 @@ fn covers_port(wide: &PortMatch, narrow: &PortMatch) -> bool {
             ) => low <= first && last <= high,
             (wide, narrow) => wide == narrow,
         }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::{Event, Object, manifests};
+
+    /// What is found in policies of one namespace, as `policy field: finding`.
+    fn found(policies: &[(&str, &str)]) -> Vec<String> {
+        let folder = tempfile::tempdir().unwrap();
+        for (place, (head, spec)) in policies.iter().enumerate() {
+            let text = format!(
+                "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\n\
+                 metadata: {{namespace: x, {head}}}\nspec: {spec}\n"
+            );
+            std::fs::write(folder.path().join(format!("{place}.yaml")), text).unwrap();
+        }
+        let mut cluster = Cluster::default();
+        for event in manifests::read(folder.path()) {
+            if let Event::Apply(Object::NetworkPolicy(policy)) = event {
+                cluster.policies.insert(policy.id.clone(), policy);
+            }
+        }
+        assert_eq!(cluster.policies.len(), policies.len());
+        between(&cluster)
+            .into_iter()
+            .map(|it| format!("{} {}: {}", it.object, it.field, it.finding))
+            .collect()
+    }
+
+    const WIDE: &str = "{podSelector: {}, ingress: [{from: [{podSelector: {}}]}]}";
+    const NARROW: &str = "{podSelector: {matchLabels: {app: web}}, ingress: [{from: [{podSelector: {matchLabels: {app: db}}}], ports: [{port: 80}]}]}";
+    const AUDIT: &str = "annotations: {sidewall.dev/mode: audit}";
+
+    #[test]
+    fn a_rule_that_a_wider_policy_covers_is_told_with_its_place() {
+        let told = "NetworkPolicy x/narrow spec.ingress[0]: the rule is covered by spec.ingress[0] of NetworkPolicy x/wide, which selects these pods as well";
+        assert_eq!(
+            found(&[("name: wide", WIDE), ("name: narrow", NARROW)]),
+            [told]
+        );
+    }
+
+    #[test]
+    fn what_is_not_in_force_everywhere_covers_nothing() {
+        // An audited policy allows nothing that is enforced; the other way round it adds nothing.
+        let audited = |name: &str| format!("name: {name}, {AUDIT}");
+        let none: [&str; 0] = [];
+        assert_eq!(
+            found(&[(&audited("wide"), WIDE), ("name: narrow", NARROW)]),
+            none
+        );
+        assert_eq!(
+            found(&[("name: wide", WIDE), (&audited("narrow"), NARROW)]).len(),
+            1
+        );
+        // Other pods, or another direction.
+        let others = WIDE.replace(
+            "podSelector: {}, i",
+            "podSelector: {matchLabels: {app: db}}, i",
+        );
+        assert_eq!(
+            found(&[("name: wide", &others), ("name: narrow", NARROW)]),
+            none
+        );
+        let egress = "{podSelector: {}, policyTypes: [Egress], egress: [{}]}";
+        assert_eq!(
+            found(&[("name: wide", egress), ("name: narrow", NARROW)]),
+            none
+        );
+    }
+
+    #[test]
+    fn of_two_that_say_the_same_one_is_told() {
+        let both = [("name: a", WIDE), ("name: b", WIDE)];
+        let told = found(&both);
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].starts_with("NetworkPolicy x/b spec: the policy says the same"));
+        let more = WIDE.replace("ingress: [", "ingress: [{ports: [{port: 1}]}, ");
+        let told = found(&[("name: a", WIDE), ("name: b", &more)]);
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(
+            told[0].starts_with("NetworkPolicy x/b spec.ingress[1]"),
+            "{told:?}"
+        );
+    }
 }

@@ -1,14 +1,21 @@
 //! The table as text, as data, and from one to the next.
 
+#[path = "../../../../policy/tests/support/flow.rs"]
+mod flow;
 mod golden;
+mod histories;
 mod kernel;
 mod listing;
 mod order;
 mod packet;
+mod scratch;
 mod sequences;
 mod verdicts;
 #[path = "../../../../policy/tests/support/cluster.rs"]
 mod worlds;
+
+/// As flows know it.
+use worlds as cluster;
 
 use ipnet::IpNet;
 use sidewall_policy::compile::{Options, compile_snapshot};

@@ -181,6 +181,19 @@ fn i7_backends_outside_are_addresses() {
     assert!(!tcp(&cluster, WEB, VIP, 80));
 }
 
+/// A balancer may publish a node's address; a cluster IP leads nowhere but to its Service.
+#[test]
+fn i11_other_ports_of_a_service_are_closed_at_its_cluster_ip_only() {
+    let mut cluster = closed_but(vec![(Peers::Any, Ports::Any)], &[(DB, 81)]);
+    for service in cluster.services.values_mut() {
+        service.external_ips = vec![ip(OUTSIDE)];
+    }
+    assert_eq!(think(&cluster, OUTSIDE, 80), Some(ServiceOpinion::Allowed));
+    assert_eq!(think(&cluster, OUTSIDE, 443), None, "an ordinary address");
+    assert!(tcp(&cluster, WEB, OUTSIDE, 443));
+    assert!(!tcp(&cluster, WEB, VIP, 443), "whatever the rules allow");
+}
+
 #[test]
 fn i13_dns_is_its_target_port_on_udp_and_tcp() {
     let mut cluster = closed_but(to(own(label("app", "db")), 5353), &[(DB, 5353)]);
