@@ -80,6 +80,8 @@ impl<'a> Agent<'a> {
         let node = Node {
             node_name: NODE.to_owned(),
             distributor: "http://127.0.0.1:1".parse()?,
+            xds_ca: None,
+            xds_token: None,
             pod_cidrs: pod_cidrs().into(),
             cluster_cidrs: pod_cidrs().into(),
             control_planes: Vec::new(),
