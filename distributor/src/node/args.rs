@@ -29,7 +29,7 @@ pub struct Node {
     #[arg(long, value_name = "NAME")]
     pub node_name: String,
 
-    /// The distributor's xDS address, such as https://sidewall.sidewall-system.svc:18000; http:// where
+    /// The distributor's xDS address, such as `https://sidewall.sidewall-system.svc:18000`; `http://` where
     /// it serves plain text
     #[arg(long, value_name = "URL")]
     pub distributor: Uri,

@@ -49,6 +49,8 @@ impl Agent {
         let node = Node {
             node_name: "node-1".to_owned(),
             distributor: "http://127.0.0.1:1".parse()?,
+            xds_ca: None,
+            xds_token: None,
             pod_cidrs: vec![POD_CIDR.parse()?],
             cluster_cidrs: vec![CLUSTER_CIDR.parse()?],
             control_planes: Vec::new(),

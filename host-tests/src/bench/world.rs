@@ -73,8 +73,8 @@ impl World {
         Self::compile(0, rules.collect(), (0..count).map(block))
     }
 
-    /// Who to ask about: peers and as many strangers, as many times as it takes to come to
-    /// [`QUESTIONS`], in an order without a pattern. So a world of ten is no easier to foretell than
+    /// Who to ask about: peers and as many strangers, as many times as it takes to come to 20,000,
+    /// in an order without a pattern. So a world of ten is no easier to foretell than
     /// one of ten thousand: a processor learns a short list by heart. Addresses alone, so that the
     /// list does not push what is measured out of its caches.
     #[must_use]
