@@ -10,7 +10,7 @@ until=$((SECONDS + minutes * 30))
 export PROPTEST_CASES=${PROPTEST_CASES:-5000}
 rounds=0
 while [ "$SECONDS" -lt "$until" ]; do
-  "$cargo" test -q --release -p sidewall-policy --test eval_matches_reference --test rules_match_judge
+  "$cargo" test -q --release -p sidewall-policy --test eval_matches_reference --test rules_match_judge --test late_services
   "$cargo" test -q --release -p sidewall-distributor --lib -- index::tests::random node::ruleset::tests
   rounds=$((rounds + 1))
 done

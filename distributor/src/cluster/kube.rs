@@ -10,7 +10,7 @@
 //! depend on as they arrive, and nothing else of them is kept.
 //!
 //! A server that is away, fails or is in trouble is asked again and again, at most a second apart, for a
-//! policy must not wait for longer than it takes to see that the server is back (docs/adr/0010).
+//! policy must not wait for longer than it takes to see that the server is back (docs/adr/0009).
 
 mod mirror;
 #[cfg(test)]

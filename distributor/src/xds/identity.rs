@@ -10,7 +10,7 @@
 //!
 //! The stream loop asks an [`Authenticator`] and serves what it answers; it never reads a name from
 //! a request itself. Whatever is not proved is refused: a claim alone is worth something in plain
-//! text only, where nothing better is to be had (docs/adr/0011).
+//! text only, where nothing better is to be had (docs/adr/0010).
 
 mod claim;
 mod refusal;
