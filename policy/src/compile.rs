@@ -31,6 +31,7 @@ pub(crate) use ports::OTHER_PROTOCOLS;
 pub use ports::{PortEntry, PortSpan, protocol_code};
 pub use scan::ClusterScan;
 pub use services::{Family, JudgedServices, ServiceKey, ServiceTable, ServiceVerdict};
+pub(crate) use table::NO_CLASS;
 pub use table::{RuleRef, Table};
 
 use crate::model::{Cluster, NamespacedName, Pod, PodPeer, TcpPath};

@@ -286,8 +286,9 @@ impl View<'_> {
             return miss(first.rule.get(), peers);
         }
 
-        let class = self.class_of(table, flow.peer(direction));
-        let known = self.entries_of(table, class).unwrap_or_default();
+        let known = self
+            .entries_at(table, flow.peer(direction))
+            .unwrap_or_default();
         let code = protocol_code(flow.protocol);
         let distance = |entry: &&Entry| {
             let below = entry.low.get().saturating_sub(flow.port);

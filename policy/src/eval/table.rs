@@ -3,9 +3,9 @@
 use std::net::IpAddr;
 
 use super::{Flow, Reason, Verdict, mapped, search, unmapped};
-use crate::compile::protocol_code;
+use crate::compile::{NO_CLASS, protocol_code};
 use crate::model::Direction;
-use crate::snapshot::layout::{Backing, Entry, NONE, Subject, Table};
+use crate::snapshot::layout::{Backing, Entry, NONE, Subject};
 use crate::snapshot::{TableView, View, slice};
 
 type Judged = (Verdict, Reason);
@@ -54,46 +54,41 @@ impl View<'_> {
         protocol: u8,
         port: u16,
     ) -> Option<&Entry> {
-        let entries = self.entries_of(table, self.class_of(table, peer))?;
+        let entries = self.entries_at(table, peer)?;
         let code = protocol_code(protocol);
         let entry = search::covering(entries, |e| (e.protocol, e.low.get()), (code, port))?;
         (entry.protocol == code && port <= entry.high.get()).then_some(entry)
     }
 
-    /// The class of an address: as a host, else by the range it lies in, else the empty one.
+    /// What is allowed to an address: as a host, else by the range it lies in, else as to anybody.
     #[inline]
-    pub(super) fn class_of(&self, table: &TableView<'_>, ip: IpAddr) -> u32 {
-        let record = table.table;
-        let class = match ip {
+    pub(super) fn entries_at(&self, table: &TableView<'_>, ip: IpAddr) -> Option<&[Entry]> {
+        let TableView {
+            table: record,
+            index,
+            ..
+        } = table;
+        let host = match ip {
             IpAddr::V4(v4) => slice(self.hosts_v4, record.hosts_v4)
-                .and_then(|keys| table.index.hosts_v4.find(keys, search::host_key_v4(v4)))
-                .and_then(|host| self.host_class(record, host))
-                .or_else(|| {
-                    let starts = slice(self.ranges_v4, record.ranges_v4)?;
-                    let range = table.index.ranges_v4.covering(starts, u32::from(v4))?;
-                    self.range_class(record, range)
-                }),
+                .and_then(|keys| index.hosts_v4.find(keys, search::host_key_v4(v4))),
             IpAddr::V6(v6) => slice(self.hosts_v6, record.hosts_v6)
-                .and_then(|keys| table.index.hosts_v6.find(keys, search::host_key_v6(v6)))
-                .and_then(|host| {
-                    let before = record.hosts_v4.count.get() as usize;
-                    self.host_class(record, host.checked_add(before)?)
-                })
-                .or_else(|| {
-                    let starts = slice(self.ranges_v6, record.ranges_v6)?;
-                    let range = table.index.ranges_v6.covering(starts, u128::from(v6))?;
-                    let before = record.ranges_v4.count.get() as usize;
-                    self.range_class(record, range.checked_add(before)?)
-                }),
+                .and_then(|keys| index.hosts_v6.find(keys, search::host_key_v6(v6)))
+                .and_then(|host| host.checked_add(record.hosts_v4.count.get() as usize)),
         };
-        class.unwrap_or_default()
-    }
-
-    /// The class of a table's range, counted over its IPv4 ranges and then its IPv6 ones.
-    #[inline]
-    fn range_class(&self, table: &Table, range: usize) -> Option<u32> {
-        let place = range.checked_add(table.range_classes.get() as usize)?;
-        self.range_classes.get(place).map(|class| class.get())
+        if let Some(host) = host {
+            return self.entries_of(table, self.host_class(record, host)?);
+        }
+        let range = match ip {
+            IpAddr::V4(v4) => slice(self.ranges_v4, record.ranges_v4)
+                .and_then(|starts| index.ranges_v4.covering(starts, v4.into())),
+            IpAddr::V6(v6) => slice(self.ranges_v6, record.ranges_v6)
+                .and_then(|starts| index.ranges_v6.covering(starts, v6.into()))
+                .and_then(|range| range.checked_add(record.ranges_v4.count.get() as usize)),
+        };
+        match range {
+            Some(range) => slice(self.entries, *index.range_entries.get(range)?),
+            None => self.entries_of(table, NO_CLASS),
+        }
     }
 
     /// The entries of a class of a table.
