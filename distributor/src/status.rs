@@ -205,6 +205,26 @@ mod tests {
         );
     }
 
+    /// What a distributor of the release that is out answers, and one to come that says more.
+    #[test]
+    fn neighbours_are_understood() {
+        let golden = include_str!("admin/tests/status.json");
+        let mut status: Value = serde_json::from_str(golden).unwrap();
+        let (before, settled) = written(status.clone(), true);
+        assert!(
+            before.contains("default/db     refused  00000000000000bb"),
+            "{before}"
+        );
+        assert!(
+            before.contains("no room") && before.contains("not a CIDR"),
+            "{before}"
+        );
+        assert!(!settled);
+        status["more"] = json!({ "of": "it" });
+        status["pods"][0]["more"] = json!(1);
+        assert_eq!(written(status, true).0, before);
+    }
+
     #[test]
     fn what_is_not_as_it_should_be_is_named() {
         let problem = json!({ "object": "NetworkPolicy shop/db", "field": "spec.x", "reason": "unknown field", "consequence": "closed" });

@@ -31,6 +31,7 @@ mod node;
 mod plane;
 mod proxy;
 mod ranges;
+mod replica;
 mod result;
 mod run;
 mod source;
@@ -43,6 +44,7 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::Duration;
 
+use crate::relay::{Relay, RelayError};
 use crate::{apiserver, envoy, net, probe};
 use api::Api;
 use daemon::Daemon;
@@ -53,6 +55,7 @@ pub use config::{LabConfig, SidecarTemplate};
 pub use distributor::{NodeStatus, PodStatus, Problem, Status};
 pub use matrix::Matrix;
 pub use plane::Plane;
+pub use replica::Replica;
 pub use result::{ProbeResult, failures};
 pub use source::Source;
 pub use spec::{Expect, Family, ParseError, Party, Port, Probe, Target, read_probes};
@@ -68,6 +71,8 @@ pub struct Lab {
     api: Option<Api>,
     // Dropped before the network: Envoys and servers live in its namespaces.
     hosts: Mutex<Hosts>,
+    /// What clients reach instead of the distributor, if the lab is to have it.
+    relay: Option<Relay>,
     distributor: Mutex<Option<Daemon>>,
     directory: tempfile::TempDir,
 }
@@ -87,6 +92,12 @@ pub enum Error {
     /// What `kubectl` was asked to do.
     #[error(transparent)]
     Kubectl(#[from] apiserver::KubectlError),
+    /// What stands in front of the distributor.
+    #[error(transparent)]
+    Relay(#[from] RelayError),
+    /// Nothing does.
+    #[error("clients of this lab reach its distributor directly; start it with `relayed`")]
+    NoRelay,
     /// A manifest that is to be applied.
     #[error("manifest {file}: {source}")]
     Manifest {

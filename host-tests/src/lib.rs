@@ -6,6 +6,7 @@
 //!         ├─ envoy ── real Envoys from the bootstraps in envoy/
 //!         └─ probe ── servers that say who they are, and clients that check it
 //!  cases ── who reaches whom, as data, and what holds every engine to it
+//!  relay ── what stands in front of a distributor's replicas
 //!  apiserver ── an API server for `sidewall serve --kube` and `kubectl`, which fails on demand
 //!  wasm_host ── the built filter on wasmtime, with a host that tests can ask and break
 //! ```
@@ -20,5 +21,6 @@ pub mod istio;
 pub mod lab;
 pub mod net;
 pub mod probe;
+pub mod relay;
 pub mod sandbox;
 pub mod wasm_host;

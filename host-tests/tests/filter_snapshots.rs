@@ -6,13 +6,18 @@
     reason = "a helper of a test fails as the test itself does"
 )]
 
+#[path = "../../policy/tests/support/verdicts.rs"]
+mod verdicts;
+
+use std::fs;
 use std::net::SocketAddr;
+use std::path::Path;
 
 use sidewall_host_tests::wasm_host::scene::{anyone, block, shop, tcp};
 use sidewall_host_tests::wasm_host::{Connection, Level, LoadError, Plugin, Process, Stage};
 use sidewall_policy::eval::{Flow, Verdict};
 use sidewall_policy::model::Ports;
-use sidewall_policy::snapshot::{MAGIC, MAX_LENGTH, Snapshot};
+use sidewall_policy::snapshot::{MAGIC, MAX_LENGTH, READABLE, Snapshot};
 use xxhash_rust::xxh3::xxh3_64;
 
 const SUBJECTS: [&str; 3] = ["shop/db", "shop/web", "shop/batch"];
@@ -103,6 +108,33 @@ fn flipped(snapshot: &[u8], at: usize, mask: u8) -> Vec<u8> {
     flipped
 }
 
+/// What the distributor of a neighbouring release sends: every format that is read, as it was meant.
+#[test]
+fn every_format_that_is_read_is_judged_by_as_it_was_meant() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../policy/tests/golden");
+    for version in READABLE {
+        for name in ["snapshot", "node.snapshot"] {
+            let path = folder.join(format!("v{version}.{name}"));
+            let mut envoy = serving(fs::read(&path).unwrap());
+            let verdicts = fs::read_to_string(path.with_extension("verdicts")).unwrap();
+            let flows = verdicts::read(&verdicts);
+            // A filter sees TCP alone.
+            for (flow, allowed) in flows.into_iter().filter(|(flow, _)| flow.protocol == 6) {
+                let source = SocketAddr::new(flow.source, 40_000).to_string();
+                let destination = SocketAddr::new(flow.destination, flow.port).to_string();
+                let stream = envoy.connect(0, Connection::new(&source, &destination));
+                assert_eq!(
+                    envoy.is_open(stream),
+                    allowed,
+                    "{}: {flow:?}",
+                    path.display()
+                );
+                envoy.finish(stream);
+            }
+        }
+    }
+}
+
 #[test]
 fn every_truncation_is_refused_and_the_old_one_stays() {
     let golden = golden();
@@ -171,7 +203,7 @@ fn another_version_is_refused_by_name() {
         let mut snapshot = golden();
         snapshot[VERSION..FLAGS].copy_from_slice(&version.to_le_bytes());
         let log = refusal(&mut envoy, sealed(snapshot));
-        let expected = format!("format version {version} is not the supported version");
+        let expected = format!("format version {version} is not one that is read here");
         assert!(log.contains(&expected), "{log}");
         assert!(log.contains("stays in force"), "{log}");
     }

@@ -25,8 +25,8 @@
 //! over the key space: the upper bits of a key tell where it lies, however many there are.
 //!
 //! Bytes from outside become a [`Snapshot`] only through [`Snapshot::check`], which verifies every
-//! offset, order and limit once. Another format version is refused; who holds an older snapshot
-//! keeps it.
+//! offset, order and limit once. A format version that is not [`READABLE`] is refused; who holds an
+//! older snapshot keeps it.
 
 #![deny(
     clippy::expect_used,
@@ -48,7 +48,7 @@ mod view;
 
 pub use bundle::{Bundle, SubjectEntry};
 pub use error::SnapshotError;
-pub use layout::{MAGIC, MAX_LENGTH, VERSION};
+pub use layout::{MAGIC, MAX_LENGTH, READABLE, VERSION};
 pub use rules::{PodRules, PortRange, TableRules};
 pub(crate) use view::{TableView, View, slice};
 

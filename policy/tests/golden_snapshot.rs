@@ -1,19 +1,25 @@
-//! The bytes of format version 1. A distributor and a filter of neighbouring releases meet on a
-//! cluster: what one writes the other must read, or refuse by its version.
+//! The bytes of each format version that is read. A distributor and a filter of neighbouring releases
+//! meet on a cluster: what one writes the other must read; of others it refuses them by their version.
 //!
-//! `UPDATE_GOLDEN=1 cargo test -p sidewall-policy --test golden_snapshot` writes the file anew. That
-//! is right only together with a new version, or before the first release.
+//! `UPDATE_GOLDEN=1 cargo test -p sidewall-policy --test golden_snapshot` writes the files of the current
+//! version anew. That is right only together with a new version, or before the first release. The files
+//! of an older version are what its release wrote, and stay for as long as it is read.
+
+#[path = "support/verdicts.rs"]
+mod verdicts;
 
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use sidewall_policy::compile::{Options, compile_snapshot};
-use sidewall_policy::eval::{Flow, Verdict};
+use sidewall_policy::eval::Verdict;
 use sidewall_policy::model::{
-    Cluster, IpBlock, Labels, Mode, NamespaceScope, NamespacedName, NetworkPolicy, Peer, Peers,
-    Phase, Pod, PodPeer, PodPort, PortMatch, PortRange, Ports, Protocol, Rule, Selector,
+    Backend, Cluster, IpBlock, Labels, Mode, NamespaceScope, NamespacedName, NetworkPolicy, Node,
+    Peer, Peers, Phase, Pod, PodPeer, PodPort, PortMatch, PortRange, Ports, Protocol, Requirement,
+    Rule, Selector, Service, ServicePort, TcpPath, Test,
 };
-use sidewall_policy::snapshot::Snapshot;
+use sidewall_policy::snapshot::{READABLE, Snapshot, VERSION};
 
 fn ip(text: &str) -> IpAddr {
     text.parse().expect("an address")
@@ -98,43 +104,125 @@ fn cluster() -> Cluster {
     cluster
 }
 
-#[test]
-fn the_format_of_version_1_is_what_it_was() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/v1.snapshot");
-    let subject = NamespacedName::new("shop", "db");
-    let written = compile_snapshot(&cluster(), &[subject], &Options::default());
-    if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        std::fs::write(&path, &written).expect("written");
+/// The same pods on their node, which carries the TCP of `web`; and a Service, at a ClusterIP and on a
+/// port of nodes, of which `web` may reach one backend.
+fn node_cluster() -> Cluster {
+    let mut cluster = cluster();
+    let node = Node {
+        name: "n1".into(),
+        addresses: vec![ip("192.168.50.1"), ip("fd50::1")],
+    };
+    cluster.nodes.insert(Arc::clone(&node.name), node);
+    for (name, path) in [("db", TcpPath::Sidecar), ("web", TcpPath::Kernel)] {
+        let pod = cluster.pods.get_mut(&NamespacedName::new("shop", name));
+        pod.expect("it is there").tcp_path = Some(path);
     }
-    let golden = std::fs::read(&path).expect("the golden file");
-    assert!(
-        written == golden,
-        "the bytes of a snapshot have changed: raise VERSION in policy/src/snapshot/layout.rs"
-    );
+    let to_db = NetworkPolicy {
+        id: NamespacedName::new("shop", "to-db"),
+        pod_selector: Selector::new(vec![Requirement {
+            key: "app".into(),
+            test: Test::In(vec!["web".into()]),
+        }]),
+        ingress: None,
+        egress: Some(vec![Rule {
+            index: 0,
+            peers: Peers::Of(vec![Peer::Pods(PodPeer {
+                namespaces: NamespaceScope::Own,
+                pods: Selector::everything(),
+            })]),
+            ports: Ports::Any,
+        }]),
+        mode: Mode::Enforce,
+    };
+    cluster.policies.insert(to_db.id.clone(), to_db);
+    let backend = |address, port| Backend {
+        ip: ip(address),
+        port,
+    };
+    let service = Service {
+        id: NamespacedName::new("shop", "db"),
+        cluster_ips: vec![ip("10.96.0.7")],
+        external_ips: Vec::new(),
+        ports: vec![ServicePort {
+            protocol: Protocol::Tcp,
+            port: 5432,
+            node_port: Some(30543),
+            backends: vec![backend("10.244.1.10", 5432), backend("203.0.113.9", 5432)],
+        }],
+    };
+    cluster.services.insert(service.id.clone(), service);
+    cluster
+}
 
-    let snapshot = Snapshot::check(golden).expect("it is still read");
-    for (from, to, protocol, port, allowed) in [
-        ("10.244.2.11", "10.244.1.10", 6, 5432, true),
-        ("fd00:244:2::11", "fd00:244:1::10", 6, 5432, true),
-        ("10.244.2.11", "10.244.1.10", 6, 5433, false),
-        ("10.244.2.11", "10.244.1.10", 17, 5432, false),
-        ("172.16.0.9", "10.244.1.10", 17, 150, true),
-        ("172.17.0.9", "10.244.1.10", 17, 150, false),
-        ("2001:db8::9", "fd00:244:1::10", 17, 200, true),
-        ("2001:db8:1::9", "fd00:244:1::10", 17, 200, false),
-        ("10.244.1.10", "8.8.8.8", 6, 443, true),
+/// The golden files of a version: what a sidecar gets and what a node gets.
+fn golden(version: u16, name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/v{version}.{name}"))
+}
+
+#[test]
+fn the_bytes_that_are_written_are_what_they_were() {
+    let subjects = ["db", "web"].map(|name| NamespacedName::new("shop", name));
+    let node_plane = Options {
+        node_plane: true,
+        ..Options::default()
+    };
+    for (name, written) in [
+        (
+            "snapshot",
+            compile_snapshot(&cluster(), &subjects[..1], &Options::default()),
+        ),
+        (
+            "node.snapshot",
+            compile_snapshot(&node_cluster(), &subjects, &node_plane),
+        ),
     ] {
-        let flow = Flow {
-            source: ip(from),
-            destination: ip(to),
-            protocol,
-            port,
-        };
-        let verdict = if allowed {
-            Verdict::Allow
-        } else {
-            Verdict::Deny
-        };
-        assert_eq!(snapshot.judge(&flow).verdict, verdict, "{flow:?}");
+        let path = golden(VERSION, name);
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            std::fs::write(&path, &written).expect("written");
+        }
+        assert!(
+            written == std::fs::read(&path).expect("the golden file"),
+            "{}: the bytes of a snapshot have changed: raise VERSION in policy/src/snapshot/layout.rs",
+            path.display()
+        );
+    }
+}
+
+/// What this release reads it reads as the release that wrote it: the verdicts of each file stand
+/// beside it.
+#[test]
+fn every_version_that_is_read_is_read_as_it_was_meant() {
+    assert!(READABLE.contains(&VERSION));
+    for version in READABLE {
+        for name in ["snapshot", "node.snapshot"] {
+            let path = golden(version, name);
+            let bytes =
+                std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            let snapshot = Snapshot::check(bytes).expect("it is still read");
+            let verdicts = std::fs::read_to_string(path.with_extension("verdicts"));
+            let flows = verdicts::read(&verdicts.expect("the verdicts beside it"));
+            assert!(flows.iter().any(|(_, allowed)| *allowed));
+            for (flow, allowed) in flows {
+                let judged = snapshot.judge(&flow).verdict == Verdict::Allow;
+                assert_eq!(judged, allowed, "{}: {flow:?}", path.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn other_versions_are_refused_by_name() {
+    let bytes = std::fs::read(golden(VERSION, "snapshot")).expect("the golden file");
+    for version in [READABLE.start() - 1, READABLE.end() + 1, u16::MAX] {
+        let mut other = bytes.clone();
+        other[8..10].copy_from_slice(&version.to_le_bytes());
+        let refused = Snapshot::check(other)
+            .expect_err("it is not read")
+            .to_string();
+        let named = format!("format version {version} is not one that is read here");
+        assert!(
+            refused.starts_with(&named) && refused.contains("upgrade the older ones"),
+            "{refused}"
+        );
     }
 }

@@ -195,9 +195,7 @@ impl Delivery {
             }),
             sent: latest.and_then(|stream| stream.sent).map(Timed::from),
             applied: latest.and_then(|stream| stream.acked).map(Timed::from),
-            refused: latest
-                .and_then(|stream| stream.refused.clone())
-                .map(Refusal::from),
+            refused: refusal(recipient, client).map(Refusal::from),
             streams: client.open.len(),
             since: latest.map(|stream| stream.disconnected_at.unwrap_or(stream.connected_at)),
             peer: latest
@@ -205,6 +203,15 @@ impl Delivery {
                 .map(|peer| peer.to_string()),
         }
     }
+}
+
+/// Of a node's two streams only the agent's says why.
+fn refusal(recipient: &Recipient, client: &Client) -> Option<Refused> {
+    let of_node = match recipient {
+        Recipient::Pod(_) => None,
+        Recipient::Node(_) => client.open.iter().find_map(|stream| stream.refused.clone()),
+    };
+    of_node.or_else(|| client.latest()?.refused.clone())
 }
 
 /// The newest stream of a pod tells what it runs; a node runs what all of its streams say.

@@ -1,5 +1,7 @@
 //! The admin port over real HTTP on loopback.
 
+mod promise;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};

@@ -18,6 +18,7 @@ pub struct LabConfig {
     pub(super) probe_width: usize,
     pub(super) enforce_own_node_egress: bool,
     pub(super) sidecar: SidecarTemplate,
+    pub(super) relayed: bool,
 }
 
 /// What sidecars are started with: templates with the placeholders of `envoy/` and `${SIDEWALL_FOLDER}`,
@@ -52,6 +53,7 @@ impl Default for LabConfig {
             probe_width: 16,
             enforce_own_node_egress: false,
             sidecar: SidecarTemplate::default(),
+            relayed: false,
         }
     }
 }
@@ -110,6 +112,14 @@ impl LabConfig {
     #[must_use]
     pub fn enforce_own_node_egress(mut self) -> Self {
         self.enforce_own_node_egress = true;
+        self
+    }
+
+    /// Puts a relay in front of the distributor, as a Service: [`super::Lab::relay`],
+    /// [`super::Lab::replica`].
+    #[must_use]
+    pub fn relayed(mut self) -> Self {
+        self.relayed = true;
         self
     }
 

@@ -15,7 +15,39 @@ pub(super) const XDS_PORT: u16 = 18000;
 
 const NAME: &str = "the distributor";
 
-const ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 18080);
+const ADMIN_PORT: u16 = 18080;
+
+/// Which of several, and where it is reached on the control host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    /// For its own log.
+    pub(super) number: u16,
+    xds_port: u16,
+    admin: SocketAddr,
+}
+
+impl Place {
+    /// The only one, where everybody looks for it.
+    pub(super) const ALONE: Self = Self {
+        number: 0,
+        xds_port: XDS_PORT,
+        admin: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), ADMIN_PORT),
+    };
+
+    /// One of those behind a relay; the lab's own is number 0.
+    pub(super) fn replica(number: u16) -> Self {
+        Self {
+            number,
+            xds_port: XDS_PORT + 1 + number,
+            admin: SocketAddr::new(Ipv4Addr::LOCALHOST.into(), ADMIN_PORT + number),
+        }
+    }
+
+    /// Where a relay reaches it.
+    pub(super) fn address(self) -> SocketAddr {
+        SocketAddr::new(Ipv4Addr::LOCALHOST.into(), self.xds_port)
+    }
+}
 
 /// What `/status` says, as far as the lab is concerned.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -105,6 +137,7 @@ pub(super) enum Follows {
 /// `sidewall serve`.
 pub(super) fn spec(
     config: &LabConfig,
+    place: Place,
     netns: Netns,
     binary: PathBuf,
     follows: Follows,
@@ -120,8 +153,8 @@ pub(super) fn spec(
             environment.push(("KUBECONFIG", path));
         }
     }
-    arguments.push(format!("--xds-listen=[::]:{XDS_PORT}"));
-    arguments.push(format!("--admin-listen={ADMIN}"));
+    arguments.push(format!("--xds-listen=[::]:{}", place.xds_port));
+    arguments.push(format!("--admin-listen={}", place.admin));
     if config.enforce_own_node_egress {
         arguments.push("--enforce-own-node-egress".to_owned());
     }
@@ -134,7 +167,7 @@ pub(super) fn spec(
         binary,
         arguments,
         environment,
-        admin: ADMIN,
+        admin: place.admin,
         log,
     }
 }

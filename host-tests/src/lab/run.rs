@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 use super::api::Api;
 use super::daemon::Daemon;
-use super::distributor::Follows;
+use super::distributor::{Follows, Place};
 use super::folder::Folder;
 use super::hosts::{Hosts, Kit};
-use super::{Error, Lab, LabConfig, Source, distributor, lock};
+use super::{Error, Lab, LabConfig, Source, distributor, lock, replica};
 use crate::apiserver::ApiServer;
 use crate::sandbox;
 
@@ -47,8 +47,11 @@ impl Lab {
             Source::Manifests => None,
             Source::Kube => Some(Api::start(hosts.control())?),
         };
+        let relay = config.relayed.then(|| replica::relay(hosts.control()));
+        let relay = relay.transpose()?;
         let lab = Self {
             config,
+            relay,
             api,
             folder: Mutex::new(folder),
             hosts: Mutex::new(hosts),
@@ -192,21 +195,34 @@ impl Lab {
     pub fn start_distributor(&self) -> Result<(), Error> {
         let mut running = lock(&self.distributor);
         if running.is_none() {
-            let (netns, binary) = {
-                let hosts = lock(&self.hosts);
-                (hosts.control().clone(), hosts.sidewall().to_owned())
+            let place = match &self.relay {
+                None => Place::ALONE,
+                Some(_) => Place::replica(0),
             };
-            let follows = match &self.api {
-                Some(api) => Follows::Kubeconfig(api.kubeconfig()),
-                None => Follows::Folder(lock(&self.folder).path().to_owned()),
-            };
-            let log = self.directory.path().join("distributor.log");
-            let spec = distributor::spec(&self.config, netns, binary, follows, log);
-            let mut started = Daemon::start(spec)?;
+            let mut started = self.serve(place)?;
             started.wait_ready()?;
             *running = Some(started);
         }
         Ok(())
+    }
+
+    /// Starts a distributor, and does not wait.
+    pub(super) fn serve(&self, place: Place) -> Result<Daemon, Error> {
+        let (netns, binary) = {
+            let hosts = lock(&self.hosts);
+            (hosts.control().clone(), hosts.sidewall().to_owned())
+        };
+        let follows = match &self.api {
+            Some(api) => Follows::Kubeconfig(api.kubeconfig()),
+            None => Follows::Folder(lock(&self.folder).path().to_owned()),
+        };
+        let log = match place.number {
+            0 => "distributor.log".to_owned(),
+            number => format!("distributor-{number}.log"),
+        };
+        let log = self.directory.path().join(log);
+        let spec = distributor::spec(&self.config, place, netns, binary, follows, log);
+        Daemon::start(spec)
     }
 
     /// Asks the distributor to end (SIGTERM) and waits for it. How it ended.

@@ -14,16 +14,13 @@ pub enum SnapshotError {
     /// Not a snapshot at all.
     #[error("the bytes do not begin with the magic of a Sidewall snapshot")]
     Magic,
-    /// Written by another version of the compiler.
+    /// Written by a release that is not a neighbour of this one.
     #[error(
-        "format version {found} is not the supported version {expected}; upgrade the older of distributor and filter"
+        "format version {0} is not one that is read here, {oldest} to {newest}; distributor, agents and filters may be one release apart: upgrade the older ones",
+        oldest = super::READABLE.start(),
+        newest = super::READABLE.end()
     )]
-    Version {
-        /// The version in the header.
-        found: u16,
-        /// The version of this build.
-        expected: u16,
-    },
+    Version(u16),
     /// Cut off, or with bytes behind the end.
     #[error("the header gives {header} bytes but {found} arrived")]
     Length {

@@ -6,8 +6,13 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 /// The first eight bytes of every snapshot.
 pub const MAGIC: [u8; 8] = *b"SIDEWALL";
 
-/// The format version that this build writes and reads.
+/// The format version that this build writes.
 pub const VERSION: u16 = 1;
+
+/// The format versions that this build reads. A release reads what its neighbours write: a new version
+/// is added here one release before [`VERSION`] becomes it, and the old one goes one release after
+/// (docs/how-to/upgrade.md).
+pub const READABLE: std::ops::RangeInclusive<u16> = 1..=1;
 
 /// The longest snapshot that is accepted: 64 MiB, far above 100,000 peers and below what would
 /// starve a sidecar of memory unnoticed.

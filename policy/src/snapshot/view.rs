@@ -5,9 +5,9 @@ use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 
 use super::error::SnapshotError;
 use super::layout::{
-    Backing, Entry, Group, Header, KNOWN_FLAGS, MAGIC, MAX_LENGTH, NodePort, Policy, Rule, Section,
-    ServiceAddress, ServicePort, ServiceVerdict, Span, Subject, SubjectV4, SubjectV6, Table,
-    TableRule, Text, VERSION,
+    Backing, Entry, Group, Header, KNOWN_FLAGS, MAGIC, MAX_LENGTH, NodePort, Policy, READABLE,
+    Rule, Section, ServiceAddress, ServicePort, ServiceVerdict, Span, Subject, SubjectV4,
+    SubjectV6, Table, TableRule, Text,
 };
 use crate::eval::{Directory, RangeDirectory};
 
@@ -92,11 +92,8 @@ fn open_header(bytes: &[u8]) -> Result<(&Header, Cursor<'_>), SnapshotError> {
     if header.magic != MAGIC {
         return Err(SnapshotError::Magic);
     }
-    if header.version.get() != VERSION {
-        return Err(SnapshotError::Version {
-            found: header.version.get(),
-            expected: VERSION,
-        });
+    if !READABLE.contains(&header.version.get()) {
+        return Err(SnapshotError::Version(header.version.get()));
     }
     if usize::try_from(header.length.get()) != Ok(found) {
         return Err(SnapshotError::Length {

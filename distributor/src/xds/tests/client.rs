@@ -1,5 +1,6 @@
 //! The client against the real server; and against one that says what it is told to.
 
+mod neighbours;
 mod scripted;
 
 use std::net::SocketAddr;

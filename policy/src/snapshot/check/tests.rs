@@ -189,13 +189,7 @@ fn the_header_is_read_first() {
         Snapshot::check(signed(bytes)).err()
     };
     assert_eq!(changed(0, b'X'), Some(SnapshotError::Magic));
-    assert_eq!(
-        changed(8, 2),
-        Some(SnapshotError::Version {
-            found: 2,
-            expected: 1
-        })
-    );
+    assert_eq!(changed(8, 2), Some(SnapshotError::Version(2)));
     assert_eq!(changed(10, 0b100), Some(SnapshotError::Flags(4)));
     assert_eq!(changed(11, 0x80), Some(SnapshotError::Flags(0x8000)));
     let mut longer = good();
