@@ -13,6 +13,7 @@ mod scrape;
 mod status;
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -45,6 +46,8 @@ pub struct Admin {
     pub problems: watch::Receiver<Arc<Vec<Problem>>>,
     /// The counters.
     pub registry: Arc<Registry>,
+    /// Whether `/metrics` has series of single pods.
+    pub pod_metrics: bool,
 }
 
 impl Admin {
@@ -92,7 +95,8 @@ async fn status(State(admin): State<Admin>) -> Json<Status> {
 }
 
 async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
-    match scrape::text(&admin.registry, &admin.status()) {
+    let (status, now) = (admin.status(), SystemTime::now());
+    match scrape::text(&admin.registry, &status, admin.pod_metrics, now) {
         Ok(text) => Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], text)),
         Err(error) => Err((
             StatusCode::INTERNAL_SERVER_ERROR,

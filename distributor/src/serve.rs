@@ -72,6 +72,10 @@ pub struct Args {
     /// is chosen
     #[arg(long)]
     node_plane: bool,
+
+    /// Leave the series of single pods out of /metrics: three for each sidecar that is connected
+    #[arg(long)]
+    no_pod_metrics: bool,
 }
 
 /// Where the objects come from.
@@ -112,6 +116,7 @@ impl Args {
             access,
             enforce_own_node_egress,
             node_plane,
+            no_pod_metrics,
         } = self;
         let shutdown = shutdown::on_signal().map_err(Error::Signals)?;
         let listeners = listen.bind(access.is_verified()).await?;
@@ -122,23 +127,41 @@ impl Args {
         };
         let events = source.start(shutdown.clone()).await?;
         let publisher = publish::start(events, options, shutdown.clone());
-        let problems = publisher.problems();
-        serve(listeners, access, publisher, problems, shutdown).await
+        let served = Served {
+            problems: publisher.problems(),
+            source: publisher,
+            pod_metrics: !no_pod_metrics,
+        };
+        serve(listeners, access, served, shutdown).await
     }
 }
 
-/// Serves what `source` publishes on both listeners to whom `access` lets in, until `shutdown` is
-/// cancelled and the clients have gone, for which they get five seconds.
+/// What there is to be served and told.
+pub struct Served {
+    /// The snapshots.
+    pub source: Arc<dyn SnapshotSource>,
+    /// What is wrong with the objects at the moment.
+    pub problems: watch::Receiver<Arc<Vec<Problem>>>,
+    /// Whether `/metrics` has series of single pods.
+    pub pod_metrics: bool,
+}
+
+/// Serves on both listeners to whom `access` lets in, until `shutdown` is cancelled and the clients have
+/// gone, for which they get five seconds.
 ///
 /// # Errors
 /// When one of the servers fails; the other one is shut down then, too.
 pub async fn serve(
     listeners: Listeners,
     access: Access,
-    source: Arc<dyn SnapshotSource>,
-    problems: watch::Receiver<Arc<Vec<Problem>>>,
+    served: Served,
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
+    let Served {
+        source,
+        problems,
+        pod_metrics,
+    } = served;
     let Listeners { xds, admin } = listeners;
     let (registry, counters) = metrics::registry();
     let clients = Clients::default();
@@ -154,6 +177,7 @@ pub async fn serve(
         clients,
         problems,
         registry: Arc::new(registry),
+        pod_metrics,
     };
 
     let xds = async { server.run(xds).await.map_err(Error::from) };

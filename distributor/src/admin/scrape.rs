@@ -1,20 +1,41 @@
 //! `/metrics`: the counters of the process, and gauges that are read off the state at each scrape.
 
+mod pods;
+
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::atomic::AtomicU64;
+use std::time::SystemTime;
 
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::registry::Registry;
+use prometheus_client::registry::{Registry, Unit};
 
 use super::status::{Delivery, DeliveryState, Status};
 use crate::metrics::{PREFIX, encode};
 
 type Labelled = Family<[(&'static str, String); 1], Gauge>;
+type Ages = Family<[(&'static str, &'static str); 1], Gauge<f64, AtomicU64>>;
 
-/// One scrape.
-pub(super) fn text(counters: &Registry, status: &Status) -> Result<String, fmt::Error> {
-    encode(&[counters, &gauges(status)])
+/// One scrape; with series of single pods if wanted.
+pub(super) fn text(
+    counters: &Registry,
+    status: &Status,
+    with_pods: bool,
+    now: SystemTime,
+) -> Result<String, fmt::Error> {
+    let mut gauges = gauges(status, now);
+    if with_pods {
+        pods::register(&mut gauges, &status.pods);
+    }
+    encode(&[counters, &gauges])
+}
+
+/// How long the one has been behind that has been so for longest, in seconds.
+fn longest_behind(deliveries: &[&Delivery], now: SystemTime) -> f64 {
+    let since = deliveries.iter().filter_map(|each| each.behind_since).min();
+    let behind = since.and_then(|since| now.duration_since(since).ok());
+    behind.unwrap_or_default().as_secs_f64()
 }
 
 fn by_state(deliveries: &[&Delivery]) -> Labelled {
@@ -27,7 +48,7 @@ fn by_state(deliveries: &[&Delivery]) -> Labelled {
 }
 
 /// A registry of its own for each scrape, so that a kind of problem that was mended disappears.
-fn gauges(status: &Status) -> Registry {
+fn gauges(status: &Status, now: SystemTime) -> Registry {
     let mut registry = Registry::with_prefix(PREFIX);
     let synced = Gauge::<i64>::default();
     synced.set(status.synced.into());
@@ -48,6 +69,18 @@ fn gauges(status: &Status) -> Registry {
         "nodes",
         "Nodes by how far their snapshot has come, as in /status",
         by_state(&nodes),
+    );
+
+    let behind = Ages::default();
+    for (kind, deliveries) in [("pod", &pods), ("node", &nodes)] {
+        let age = longest_behind(deliveries, now);
+        behind.get_or_create(&[("kind", kind)]).set(age);
+    }
+    registry.register_with_unit(
+        "longest_behind",
+        "For how long somebody connected has been without the snapshot that they should run, at most",
+        Unit::Seconds,
+        behind,
     );
 
     let wanted = pods.iter().chain(&nodes);

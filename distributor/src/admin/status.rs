@@ -61,6 +61,10 @@ pub struct Delivery {
     pub applied: Option<Timed>,
     /// The last snapshot refused, if none has been acknowledged since.
     pub refused: Option<Refusal>,
+    /// Since when it is connected without the snapshot that it should run, or a later one: what is wanted
+    /// may change again while it waits.
+    #[serde(serialize_with = "optional_time")]
+    pub behind_since: Option<SystemTime>,
     /// How many streams it has open: a pod one, and for a moment two while an Envoy restarts hot;
     /// a node two.
     pub streams: usize,
@@ -186,8 +190,10 @@ impl Status {
 impl Delivery {
     fn new(recipient: &Recipient, published: Option<&Published>, client: &Client) -> Self {
         let latest = client.latest();
+        let deciding = deciding(recipient, client);
         Self {
-            state: state(recipient, published, client),
+            state: state(deciding, published, client),
+            behind_since: published.and_then(|wanted| behind_since(deciding, wanted)),
             wanted: published.map(|published| Wanted {
                 revision: published.revision,
                 since: published.published_at,
@@ -214,37 +220,53 @@ fn refusal(recipient: &Recipient, client: &Client) -> Option<Refused> {
     of_node.or_else(|| client.latest()?.refused.clone())
 }
 
-/// The newest stream of a pod tells what it runs; a node runs what all of its streams say.
-fn state(recipient: &Recipient, published: Option<&Published>, client: &Client) -> DeliveryState {
-    let streams = match recipient {
-        Recipient::Pod(_) => client.open.last().map(std::slice::from_ref),
-        Recipient::Node(_) => Some(client.open.as_slice()).filter(|open| !open.is_empty()),
-    };
-    let Some(streams) = streams else {
+/// The streams that count: the newest one of a pod tells what it runs; a node runs what all of its say.
+fn deciding<'a>(recipient: &Recipient, client: &'a Client) -> &'a [Stream] {
+    match recipient {
+        Recipient::Pod(_) => client.open.last().map_or(&[], std::slice::from_ref),
+        Recipient::Node(_) => &client.open,
+    }
+}
+
+fn state(streams: &[Stream], published: Option<&Published>, client: &Client) -> DeliveryState {
+    if streams.is_empty() {
         return if client.closed.is_some() {
             DeliveryState::Disconnected
         } else {
             DeliveryState::Absent
         };
-    };
-    let Some(Published {
-        revision: wanted, ..
-    }) = published
-    else {
+    }
+    let Some(wanted) = published else {
         return DeliveryState::Unknown;
     };
-    let applied = |stream: &Stream| stream.acked.is_some_and(|acked| acked.revision == *wanted);
     let refused = |stream: &Stream| {
         let refused = stream.refused.as_ref();
-        refused.is_some_and(|refused| refused.revision == *wanted)
+        refused.is_some_and(|refused| refused.revision == wanted.revision)
     };
-    if streams.iter().all(applied) {
+    if streams.iter().all(|stream| has_applied(stream, wanted)) {
         DeliveryState::Applied
     } else if streams.iter().any(refused) {
         DeliveryState::Refused
     } else {
         DeliveryState::Pending
     }
+}
+
+fn has_applied(stream: &Stream, wanted: &Published) -> bool {
+    let acked = stream.acked.as_ref();
+    acked.is_some_and(|acked| acked.revision == wanted.revision)
+}
+
+/// Since when the first of these streams waits that does.
+fn behind_since(streams: &[Stream], wanted: &Published) -> Option<SystemTime> {
+    let behind = streams.iter().filter(|stream| !has_applied(stream, wanted));
+    let since = behind.map(|stream| {
+        let possible = wanted.published_at.max(stream.connected_at);
+        stream
+            .waiting_since
+            .map_or(possible, |outstanding| outstanding.min(possible))
+    });
+    since.min()
 }
 
 impl From<Stamped> for Timed {

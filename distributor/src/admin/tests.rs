@@ -31,10 +31,10 @@ struct Running {
 
 impl Running {
     async fn start() -> Self {
-        Self::with(Registry::default()).await
+        Self::with(Registry::default(), true).await
     }
 
-    async fn with(registry: Registry) -> Self {
+    async fn with(registry: Registry, pod_metrics: bool) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (shelf, clients, shutdown) = (
@@ -49,6 +49,7 @@ impl Running {
             clients: clients.clone(),
             problems: watched,
             registry: Arc::new(registry),
+            pod_metrics,
         };
         let task = tokio::spawn(admin.run(listener, shutdown.clone()));
         Self {
@@ -190,6 +191,7 @@ async fn the_field_names_of_status_are_stable() {
             "refused": {
                 "revision": revision, "at": "1970-01-01T00:00:04.000Z", "by": "distributor", "reason": "no room"
             },
+            "behind_since": null,
             "streams": 1,
             "since": "1970-01-01T00:00:01.000Z",
             "peer": "127.0.0.1:4000",
@@ -211,7 +213,7 @@ async fn metrics_are_open_metrics_and_problems_that_were_mended_go_away() {
     let (registry, xds) = metrics::registry();
     xds.pushes.inc();
     xds.ack_seconds.observe(0.003);
-    let running = Running::with(registry).await;
+    let running = Running::with(registry, true).await;
     running.shelf.put(&pod("db"), "10.0.0.1");
     let kinds = [
         "NetworkPolicy default/a",
@@ -244,6 +246,8 @@ async fn metrics_are_open_metrics_and_problems_that_were_mended_go_away() {
         "sidewall_snapshots 1",
         "sidewall_pods{state=\"absent\"} 1",
         "sidewall_pods{state=\"applied\"} 0",
+        "sidewall_longest_behind_seconds{kind=\"pod\"} 0.0",
+        "sidewall_longest_behind_seconds{kind=\"node\"} 0.0",
         "sidewall_problems{kind=\"NetworkPolicy\"} 2",
         "sidewall_problems{kind=\"file\"} 1",
     ] {
@@ -257,6 +261,100 @@ async fn metrics_are_open_metrics_and_problems_that_were_mended_go_away() {
     running.problems.send_replace(Arc::default());
     let (_, _, text) = running.get("/metrics").await;
     assert!(!text.contains("sidewall_problems{"), "{text}");
+}
+
+/// Lines of `/metrics` about pods by name, and about how far they are behind.
+async fn about_pods(running: &Running) -> Vec<String> {
+    let (_, _, text) = running.get("/metrics").await;
+    let is_about = |line: &&str| {
+        line.starts_with("sidewall_pod_") || line.starts_with("sidewall_longest_behind")
+    };
+    let mut lines: Vec<String> = text.lines().filter(is_about).map(str::to_owned).collect();
+    lines.sort();
+    lines
+}
+
+#[tokio::test]
+async fn a_connected_pod_has_series_of_its_own_until_it_goes() {
+    let running = Running::start().await;
+    let mut wanted = running.shelf.put(&pod("db"), "10.0.0.1");
+    running.shelf.put(&pod("absent"), "10.0.0.2");
+    wanted.published_at = at(10);
+    running.shelf.put_raw(&recipient("db"), wanted.clone());
+    let behind = |lines: &[String]| -> f64 {
+        let line = lines
+            .iter()
+            .find_map(|line| line.strip_prefix("sidewall_longest_behind_seconds{kind=\"pod\"} "));
+        line.expect("a line").parse().expect("a number")
+    };
+    let none = about_pods(&running).await;
+    assert_eq!((none.len(), behind(&none)), (2, 0.0), "{none:?}");
+
+    let connection = running.clients.connect(&recipient("db"), None, at(20));
+    connection.sent(wanted.revision, at(21));
+    let waiting = about_pods(&running).await;
+    let labels = "{namespace=\"default\",pod=\"db\"}";
+    assert_eq!(
+        waiting[2..],
+        [
+            format!("sidewall_pod_applied{labels} 0"),
+            format!("sidewall_pod_wanted_timestamp_seconds{labels} 10.0"),
+        ],
+        "nothing has been acknowledged"
+    );
+    assert!(behind(&waiting) > 1e9, "since 1970: {waiting:?}");
+
+    connection.acked(wanted.revision, at(30));
+    let applied = about_pods(&running).await;
+    assert_eq!(
+        applied[2..],
+        [
+            format!("sidewall_pod_acknowledged_timestamp_seconds{labels} 30.0"),
+            format!("sidewall_pod_applied{labels} 1"),
+            format!("sidewall_pod_wanted_timestamp_seconds{labels} 10.0"),
+        ]
+    );
+    assert_eq!(behind(&applied), 0.0);
+
+    drop(connection);
+    assert_eq!(about_pods(&running).await.len(), 2);
+}
+
+#[tokio::test]
+async fn who_waits_does_not_wait_anew_because_something_else_is_wanted() {
+    let running = Running::start().await;
+    let mut first = running.shelf.put(&pod("db"), "10.0.0.1");
+    first.published_at = at(10);
+    running.shelf.put_raw(&recipient("db"), first.clone());
+    let behind = async || running.status().await["pods"][0]["behind_since"].clone();
+    assert_eq!(behind().await, Value::Null, "it has never been connected");
+    let connection = running.clients.connect(&recipient("db"), None, at(20));
+    assert_eq!(
+        behind().await,
+        "1970-01-01T00:00:20.000Z",
+        "not before it came"
+    );
+    connection.sent(first.revision, at(21));
+    // It does not answer, and its policies go on changing.
+    running.shelf.put(&pod("db"), "10.0.0.2");
+    assert_eq!(behind().await, "1970-01-01T00:00:21.000Z");
+    connection.acked(first.revision, at(22));
+    let newer = behind().await;
+    assert!(
+        newer.is_string() && newer != "1970-01-01T00:00:21.000Z",
+        "{newer}"
+    );
+    drop(connection);
+    assert_eq!(behind().await, Value::Null);
+}
+
+#[tokio::test]
+async fn series_of_single_pods_are_a_choice() {
+    let running = Running::with(Registry::default(), false).await;
+    running.shelf.put(&pod("db"), "10.0.0.1");
+    let connection = running.clients.connect(&recipient("db"), None, at(20));
+    assert_eq!(about_pods(&running).await.len(), 2);
+    drop(connection);
 }
 
 #[tokio::test]

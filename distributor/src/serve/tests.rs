@@ -26,14 +26,17 @@ async fn start() -> Running {
     let admin = listeners.admin.local_addr().unwrap();
     let shutdown = CancellationToken::new();
     let (_, problems) = watch::channel(Arc::default());
-    let served = serve(
+    let served = Served {
+        source: Arc::new(Shelf::default()),
+        problems,
+        pod_metrics: true,
+    };
+    let task = tokio::spawn(serve(
         listeners,
         Access::plaintext(),
-        Arc::new(Shelf::default()),
-        problems,
+        served,
         shutdown.clone(),
-    );
-    let task = tokio::spawn(served);
+    ));
     Running {
         shutdown,
         task,

@@ -64,6 +64,8 @@ pub struct Stream {
     pub acked: Option<Stamped>,
     /// The last snapshot refused, if none has been acknowledged since.
     pub refused: Option<Refused>,
+    /// Since when it has not acknowledged what it was to take; `None` while nothing is outstanding.
+    pub waiting_since: Option<SystemTime>,
 }
 
 /// The streams of one recipient.
@@ -121,6 +123,7 @@ impl Clients {
             sent: None,
             acked: None,
             refused: None,
+            waiting_since: None,
         };
         let entry = register.recipients.entry(recipient.clone()).or_default();
         entry.open.insert(id, stream);
@@ -194,7 +197,10 @@ pub(crate) struct Connection {
 impl Connection {
     /// A snapshot went out.
     pub(crate) fn sent(&self, revision: Revision, at: SystemTime) {
-        self.update(|stream| stream.sent = Some(Stamped { revision, at }));
+        self.update(|stream| {
+            stream.sent = Some(Stamped { revision, at });
+            stream.waiting_since.get_or_insert(at);
+        });
     }
 
     /// The client has a snapshot in force.
@@ -202,12 +208,16 @@ impl Connection {
         self.update(|stream| {
             stream.acked = Some(Stamped { revision, at });
             stream.refused = None;
+            stream.waiting_since = None;
         });
     }
 
     /// A snapshot did not come into force.
     pub(crate) fn refused(&self, refused: Refused) {
-        self.update(|stream| stream.refused = Some(refused));
+        self.update(|stream| {
+            stream.waiting_since.get_or_insert(refused.at);
+            stream.refused = Some(refused);
+        });
     }
 
     fn update(&self, change: impl FnOnce(&mut Stream)) {

@@ -73,4 +73,6 @@ struct Endpoint {
     _path: String,
     #[serde(rename = "interval")]
     _interval: String,
+    #[serde(rename = "honorLabels")]
+    _honor_labels: bool,
 }
