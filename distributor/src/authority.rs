@@ -25,6 +25,8 @@ pub struct Bearer {
     /// The pod that the token is bound to, in the account's namespace. The API server has compared
     /// uids: it is the pod of that name that exists now.
     pub pod: Option<Arc<str>>,
+    /// The uid of that pod: which of all that have had its name.
+    pub pod_uid: Option<Arc<str>>,
     /// The node that this pod runs on. API servers say so from Kubernetes 1.30 on.
     pub node: Option<Arc<str>>,
 }

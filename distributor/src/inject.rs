@@ -43,6 +43,11 @@ pub struct Args {
         default_value = "sidewall.sidewall-system.svc:18000"
     )]
     distributor: Endpoint,
+
+    /// Add the readiness gate sidewall.dev/policy-applied, too, which only a distributor with --kube opens:
+    /// without one the pod never becomes ready
+    #[arg(long)]
+    readiness_gate: bool,
 }
 
 /// A host and a port to dial.
@@ -133,7 +138,8 @@ impl Args {
     ///
     /// Says which file, object and field, and what to do.
     pub fn run(self) -> Result<(), Error> {
-        let parts = Parts::new(&self.image, &self.distributor)?;
+        let mut parts = Parts::new(&self.image, &self.distributor)?;
+        parts.readiness_gate = self.readiness_gate;
         let mut out = String::new();
         for path in &self.filenames {
             let text = read(path)?;

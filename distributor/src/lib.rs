@@ -15,6 +15,7 @@ pub mod metrics;
 pub mod node;
 pub mod problem;
 pub mod publish;
+pub mod readiness;
 pub mod redirect;
 pub mod serve;
 pub mod shutdown;

@@ -54,13 +54,66 @@ pub struct RefusalReason {
     pub reason: &'static str,
 }
 
-/// The registry of the process, with everything that [`XdsMetrics`] and the build have to say.
-pub fn registry() -> (Registry, XdsMetrics) {
+/// What is written to the API server. Clones share the counters.
+#[derive(Clone, Debug, Default)]
+pub struct KubeMetrics {
+    writes: Family<WriteLabels, Counter>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct WriteLabels {
+    what: &'static str,
+    result: &'static str,
+}
+
+/// Something that is written to the API server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Written {
+    /// The condition that opens a pod's readiness gate.
+    ReadinessGate,
+}
+
+impl KubeMetrics {
+    /// Counts an attempt in `sidewall_kube_writes_total`.
+    pub fn count(&self, what: Written, succeeded: bool) {
+        let labels = WriteLabels {
+            what: match what {
+                Written::ReadinessGate => "readiness-gate",
+            },
+            result: if succeeded { "written" } else { "failed" },
+        };
+        self.writes.get_or_create(&labels).inc();
+    }
+}
+
+/// Everything that is counted, and where it is read.
+#[derive(Debug)]
+pub struct Metrics {
+    /// With all of the below, and the build.
+    pub registry: Registry,
+    /// Of the xDS server.
+    pub xds: XdsMetrics,
+    /// Of what is written to the API server.
+    pub kube: KubeMetrics,
+}
+
+/// The counters of a process that begins.
+pub fn registry() -> Metrics {
     let mut registry = Registry::with_prefix(PREFIX);
     let build = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
     registry.register("build", "The version that is running", build);
     let xds = XdsMetrics::register(registry.sub_registry_with_prefix("xds"));
-    (registry, xds)
+    let kube = KubeMetrics::default();
+    registry.register(
+        "kube_writes",
+        "Attempts to write to the API server, by what and by what came of it",
+        kube.writes.clone(),
+    );
+    Metrics {
+        registry,
+        xds,
+        kube,
+    }
 }
 
 impl XdsMetrics {

@@ -15,10 +15,12 @@ use tracing::{info, warn};
 
 use crate::admin::Admin;
 use crate::cluster::{Batch, kube, manifests};
+use crate::metrics::{self, KubeMetrics, Metrics};
 use crate::problem::Problem;
+use crate::readiness::Readiness;
 use crate::snapshots::SnapshotSource;
 use crate::xds::{self, Access, Clients};
-use crate::{metrics, publish, shutdown};
+use crate::{publish, shutdown};
 
 pub use access::{AccessArgs, AccessError};
 pub use listen::{Listen, ListenError, Listeners};
@@ -93,14 +95,18 @@ struct Source {
 }
 
 impl Source {
-    async fn start(self, shutdown: CancellationToken) -> Result<mpsc::Receiver<Batch>, Error> {
-        match self.manifests {
-            Some(folder) => {
-                info!(folder = %folder.display(), "following manifests");
-                Ok(manifests::start(&folder, shutdown))
-            }
-            None => Ok(kube::start(shutdown).await?),
+    /// Starts to follow it. An API server also has gates to be opened.
+    async fn start(
+        self,
+        metrics: &KubeMetrics,
+        shutdown: CancellationToken,
+    ) -> Result<(mpsc::Receiver<Batch>, Option<Readiness>), Error> {
+        if let Some(folder) = self.manifests {
+            info!(folder = %folder.display(), "following manifests");
+            return Ok((manifests::start(&folder, shutdown), None));
         }
+        let (events, readiness) = kube::start(metrics, shutdown).await?;
+        Ok((events, Some(readiness)))
     }
 }
 
@@ -125,11 +131,14 @@ impl Args {
             node_plane,
             enforce_own_node_egress,
         };
-        let events = source.start(shutdown.clone()).await?;
+        let metrics = metrics::registry();
+        let (events, readiness) = source.start(&metrics.kube, shutdown.clone()).await?;
         let publisher = publish::start(events, options, shutdown.clone());
         let served = Served {
             problems: publisher.problems(),
             source: publisher,
+            readiness,
+            metrics,
             pod_metrics: !no_pod_metrics,
         };
         serve(listeners, access, served, shutdown).await
@@ -142,6 +151,10 @@ pub struct Served {
     pub source: Arc<dyn SnapshotSource>,
     /// What is wrong with the objects at the moment.
     pub problems: watch::Receiver<Arc<Vec<Problem>>>,
+    /// The readiness gates of pods, where there are any to be opened.
+    pub readiness: Option<Readiness>,
+    /// What is counted.
+    pub metrics: Metrics,
     /// Whether `/metrics` has series of single pods.
     pub pod_metrics: bool,
 }
@@ -160,23 +173,29 @@ pub async fn serve(
     let Served {
         source,
         problems,
+        readiness,
+        metrics,
         pod_metrics,
     } = served;
     let Listeners { xds, admin } = listeners;
-    let (registry, counters) = metrics::registry();
     let clients = Clients::default();
     let server = xds::Server::new(
         Arc::clone(&source),
         access,
         clients.clone(),
-        counters,
+        metrics.xds,
         shutdown.clone(),
     );
+    if let Some(readiness) = readiness {
+        let (source, clients) = (Arc::clone(&source), clients.clone());
+        let opening = async move { readiness.run(&*source, &clients).await };
+        tokio::spawn(shutdown.clone().run_until_cancelled_owned(opening));
+    }
     let pages = Admin {
         source,
         clients,
         problems,
-        registry: Arc::new(registry),
+        registry: Arc::new(metrics.registry),
         pod_metrics,
     };
 

@@ -41,6 +41,7 @@ use serde_json::{Value, json};
 
 use crate::net::{self, Netns};
 use faults::Faults;
+pub use faults::Writes;
 pub use kubectl::{Kubectl, KubectlError};
 use resource::Resource;
 use server::Server;
@@ -203,8 +204,14 @@ impl ApiServer {
         self.shared.faults.forbid(Some(resource));
     }
 
+    /// What becomes of requests that would change something, from now on.
+    pub fn set_writes(&self, writes: Writes) {
+        self.shared.faults.set_writes(writes);
+    }
+
     /// Answers as it should again, and at once.
     pub fn recover(&self) {
+        self.shared.faults.set_writes(Writes::Done);
         self.shared.faults.fail(None);
         self.shared.faults.forbid(None);
         self.shared.faults.set_delay(Duration::ZERO);

@@ -200,6 +200,15 @@ fn servers_see_snapshots_through_the_seam_only() {
 }
 
 #[test]
+fn the_cluster_knows_no_server() {
+    assert_only_in(
+        "distributor/src/cluster",
+        &["crate::xds", "crate::admin"],
+        &[],
+    );
+}
+
+#[test]
 fn the_node_sees_snapshots_only() {
     assert_only_in(
         "distributor/src/node",

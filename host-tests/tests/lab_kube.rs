@@ -30,7 +30,7 @@ const CATCH_UP: Duration = Duration::from_secs(4);
 
 fn lab(plane: Plane) -> Result<Lab> {
     let config = LabConfig::default()
-        .manifest("cluster.yaml", three_pods())
+        .manifest("cluster.yaml", gated(&three_pods()))
         .plane(plane)
         .source(Source::Kube)
         .probe_timeout(Duration::from_secs(2));
@@ -84,8 +84,18 @@ fn decide(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
+/// Pods that are not ready before their Envoys have their policies.
+fn gated(pods: &str) -> String {
+    let gate = "spec: {readinessGates: [{conditionType: sidewall.dev/policy-applied}], nodeName:";
+    pods.replace("spec: {nodeName:", gate)
+}
+
 fn kubectl_decides() -> Result<()> {
-    decide(&lab(Plane::Proxy)?)
+    let lab = lab(Plane::Proxy)?;
+    let applied = "--for=condition=sidewall.dev/policy-applied";
+    let wait = ["wait", applied, "--timeout=60s", "pod/a", "pod/b", "pod/c"];
+    lab.kubectl(&wait, "")?;
+    decide(&lab)
 }
 
 fn nodes_follow() -> Result<()> {

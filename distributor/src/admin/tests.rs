@@ -126,6 +126,7 @@ async fn status_follows_a_pod_from_absent_to_disconnected() {
     assert_eq!(running.state().await, "absent");
     let connection = running.clients.connect(
         &recipient("db"),
+        None,
         Some(SocketAddr::from(([127, 0, 0, 1], 4000))),
         at(1),
     );
@@ -148,7 +149,7 @@ async fn status_follows_a_pod_from_absent_to_disconnected() {
     assert_eq!(running.state().await, "disconnected");
     let stranger = running
         .clients
-        .connect(&recipient("a-stranger"), None, at(5));
+        .connect(&recipient("a-stranger"), None, None, at(5));
     assert_eq!(running.state().await, "unknown");
     drop(stranger);
 }
@@ -166,6 +167,7 @@ async fn the_field_names_of_status_are_stable() {
         .send_replace(Arc::new(vec![problem("NetworkPolicy default/db")]));
     let connection = running.clients.connect(
         &recipient("db"),
+        None,
         Some(SocketAddr::from(([127, 0, 0, 1], 4000))),
         at(1),
     );
@@ -210,7 +212,12 @@ async fn the_field_names_of_status_are_stable() {
 
 #[tokio::test]
 async fn metrics_are_open_metrics_and_problems_that_were_mended_go_away() {
-    let (registry, xds) = metrics::registry();
+    let metrics::Metrics {
+        registry,
+        xds,
+        kube,
+    } = metrics::registry();
+    kube.count(metrics::Written::ReadinessGate, true);
     xds.pushes.inc();
     xds.ack_seconds.observe(0.003);
     let running = Running::with(registry, true).await;
@@ -242,6 +249,7 @@ async fn metrics_are_open_metrics_and_problems_that_were_mended_go_away() {
         "sidewall_xds_nacks_total 0",
         "sidewall_xds_withheld_total 0",
         "sidewall_xds_ack_seconds_count 1",
+        "sidewall_kube_writes_total{what=\"readiness-gate\",result=\"written\"} 1",
         "sidewall_synced 0",
         "sidewall_snapshots 1",
         "sidewall_pods{state=\"absent\"} 1",
@@ -290,7 +298,9 @@ async fn a_connected_pod_has_series_of_its_own_until_it_goes() {
     let none = about_pods(&running).await;
     assert_eq!((none.len(), behind(&none)), (2, 0.0), "{none:?}");
 
-    let connection = running.clients.connect(&recipient("db"), None, at(20));
+    let connection = running
+        .clients
+        .connect(&recipient("db"), None, None, at(20));
     connection.sent(wanted.revision, at(21));
     let waiting = about_pods(&running).await;
     let labels = "{namespace=\"default\",pod=\"db\"}";
@@ -328,7 +338,9 @@ async fn who_waits_does_not_wait_anew_because_something_else_is_wanted() {
     running.shelf.put_raw(&recipient("db"), first.clone());
     let behind = async || running.status().await["pods"][0]["behind_since"].clone();
     assert_eq!(behind().await, Value::Null, "it has never been connected");
-    let connection = running.clients.connect(&recipient("db"), None, at(20));
+    let connection = running
+        .clients
+        .connect(&recipient("db"), None, None, at(20));
     assert_eq!(
         behind().await,
         "1970-01-01T00:00:20.000Z",
@@ -352,7 +364,9 @@ async fn who_waits_does_not_wait_anew_because_something_else_is_wanted() {
 async fn series_of_single_pods_are_a_choice() {
     let running = Running::with(Registry::default(), false).await;
     running.shelf.put(&pod("db"), "10.0.0.1");
-    let connection = running.clients.connect(&recipient("db"), None, at(20));
+    let connection = running
+        .clients
+        .connect(&recipient("db"), None, None, at(20));
     assert_eq!(about_pods(&running).await.len(), 2);
     drop(connection);
 }

@@ -23,6 +23,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const ACCOUNT_PREFIX: &str = "system:serviceaccount:";
 /// Which pod a token is bound to.
 const POD_NAME: &str = "authentication.kubernetes.io/pod-name";
+/// Which of all pods of that name.
+const POD_UID: &str = "authentication.kubernetes.io/pod-uid";
 /// Which node this pod runs on (Kubernetes 1.30).
 const NODE_NAME: &str = "authentication.kubernetes.io/node-name";
 
@@ -136,6 +138,7 @@ fn read(status: TokenReviewStatus, audience: &str) -> Review {
     Review::Authenticated(Bearer {
         account,
         pod: extra(&user, POD_NAME),
+        pod_uid: extra(&user, POD_UID),
         node: extra(&user, NODE_NAME),
     })
 }
@@ -187,11 +190,16 @@ mod tests {
 
     #[test]
     fn a_bound_token_names_its_account_pod_and_node() {
-        let extra: &[(&str, &[&str])] = &[(POD_NAME, &["db-0"]), (NODE_NAME, &["one"])];
+        let extra: &[(&str, &[&str])] = &[
+            (POD_NAME, &["db-0"]),
+            (POD_UID, &["u1"]),
+            (NODE_NAME, &["one"]),
+        ];
         let status = status("system:serviceaccount:shop:db", &["sidewall", "x"], extra);
         let bearer = Bearer {
             account: NamespacedName::new("shop", "db"),
             pod: Some("db-0".into()),
+            pod_uid: Some("u1".into()),
             node: Some("one".into()),
         };
         assert_eq!(read(status, "sidewall"), Review::Authenticated(bearer));
@@ -204,6 +212,7 @@ mod tests {
         let bearer = Bearer {
             account: NamespacedName::new("shop", "db"),
             pod: None,
+            pod_uid: None,
             node: None,
         };
         assert_eq!(read(status, "sidewall"), Review::Authenticated(bearer));

@@ -12,10 +12,12 @@
 //! A server that is away, fails or is in trouble is asked again and again, at most a second apart, for a
 //! policy must not wait for longer than it takes to see that the server is back (docs/adr/0009).
 
+mod gates;
 mod mirror;
 #[cfg(test)]
 mod tests;
 mod watch;
+mod write;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,7 +32,11 @@ use tower::limit::RateLimitLayer;
 use tower::util::MapResponseLayer;
 
 use super::event::{Batch, Kind};
+use crate::metrics::KubeMetrics;
+use crate::readiness::{Gates, Readiness};
+use gates::GateWatch;
 use watch::Watch;
+use write::PodConditions;
 
 /// How many changes may wait for whoever folds them before reading stops.
 const QUEUE: usize = 64;
@@ -62,12 +68,17 @@ pub enum Error {
 /// Follows the API server that a kubeconfig or, in a pod, its service account leads to, until
 /// `cancellation` says so. Each kind says [`super::Event::Synced`] when it has been listed once.
 ///
+/// What it returns besides opens the readiness gates of the pods that have one.
+///
 /// Must be called within a tokio runtime.
 ///
 /// # Errors
 /// When no configuration is found, or it cannot be used. A server that does not answer is no error: it is
 /// asked again, and reported as a problem.
-pub async fn start(cancellation: CancellationToken) -> Result<mpsc::Receiver<Batch>, Error> {
+pub async fn start(
+    metrics: &KubeMetrics,
+    cancellation: CancellationToken,
+) -> Result<(mpsc::Receiver<Batch>, Readiness), Error> {
     let mut config = Config::infer().await?;
     tracing::info!(server = %config.cluster_url, "following an API server");
     config.connect_timeout = Some(CONNECT);
@@ -76,11 +87,13 @@ pub async fn start(cancellation: CancellationToken) -> Result<mpsc::Receiver<Bat
     // Asking again is our business: the client would wait for longer.
     config.default_retry = false;
     let (sender, receiver) = mpsc::channel(QUEUE);
+    let gates = Gates::default();
     let mut watches = Vec::new();
     for kind in Kind::ALL {
         let answered = Arc::new(Notify::new());
         let client = client(config.clone(), Arc::clone(&answered)).map_err(Error::Client)?;
-        watches.push(Watch::new(kind, client, answered));
+        let gates = (kind == Kind::Pod).then(|| GateWatch::new(gates.clone()));
+        watches.push(Watch::new(kind, client, answered, gates));
     }
     for watch in watches {
         let sender = sender.clone();
@@ -93,7 +106,13 @@ pub async fn start(cancellation: CancellationToken) -> Result<mpsc::Receiver<Bat
             }
         });
     }
-    Ok(receiver)
+    let writes = kube::Client::try_from(config).map_err(Error::Client)?;
+    let readiness = Readiness {
+        gates,
+        marker: Arc::new(PodConditions::new(writes)),
+        metrics: metrics.clone(),
+    };
+    Ok((receiver, readiness))
 }
 
 /// A client that tells of every request that the server granted, and makes not too many of them.

@@ -22,6 +22,8 @@ const SECRETS: &str = "/etc/sidewall/sds";
 pub struct Parts {
     pub(super) init_containers: Vec<Tree>,
     pub(super) volumes: Vec<Tree>,
+    /// Whether a pod gets the readiness gate, too.
+    pub readiness_gate: bool,
 }
 
 impl Parts {
@@ -44,6 +46,7 @@ impl Parts {
         Ok(Self {
             init_containers: list("initContainers"),
             volumes: list("volumes"),
+            readiness_gate: false,
         })
     }
 }

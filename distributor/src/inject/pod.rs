@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::tree::Tree;
 use super::{Error, Parts};
+use crate::readiness::CONDITION;
 
 /// Says on a pod whether it has a sidecar.
 const SIDECAR: &str = "sidewall.dev/sidecar";
@@ -96,6 +97,22 @@ pub(super) fn inject(template: &mut Tree, parts: &Parts) {
     let mut volumes = others(template.at(&path), &parts.volumes);
     volumes.extend(parts.volumes.iter().cloned());
     template.set(&path, Tree::List(volumes));
+
+    if parts.readiness_gate {
+        add_readiness_gate(template);
+    }
+}
+
+/// Adds the gate behind those that the pod has, unless it is one of them.
+fn add_readiness_gate(template: &mut Tree) {
+    let path = ["spec", "readinessGates"];
+    let mut gates = template.at(&path).map_or(&[][..], Tree::items).to_vec();
+    let kind = |gate: &Tree| gate.get("conditionType").and_then(Tree::text) == Some(CONDITION);
+    if !gates.iter().any(kind) {
+        let field = ("conditionType".to_owned(), CONDITION.into());
+        gates.push(Tree::Map(vec![field]));
+        template.set(&path, Tree::List(gates));
+    }
 }
 
 /// Items that do not have the name of one of ours.

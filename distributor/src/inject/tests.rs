@@ -252,3 +252,24 @@ fn a_distributor_is_a_host_and_a_port() {
         assert!(endpoint(text).is_err(), "{text}");
     }
 }
+
+#[test]
+fn the_readiness_gate_is_added_once_and_only_if_it_is_wanted() {
+    assert_eq!(
+        value(&injected(POD).text)["spec"]["readinessGates"],
+        Value::Null
+    );
+    let mut parts = parts();
+    parts.readiness_gate = true;
+    let with_another = POD.replace(
+        "spec:\n",
+        "spec:\n  readinessGates: [{conditionType: load.balancer/ready}]\n",
+    );
+    let once = inject(&with_another, &parts).unwrap().text;
+    let gates = serde_json::json!([
+        { "conditionType": "load.balancer/ready" },
+        { "conditionType": "sidewall.dev/policy-applied" },
+    ]);
+    assert_eq!(value(&once)["spec"]["readinessGates"], gates);
+    assert_eq!(inject(&once, &parts).unwrap().text, once);
+}

@@ -29,6 +29,8 @@ async fn start() -> Running {
     let served = Served {
         source: Arc::new(Shelf::default()),
         problems,
+        readiness: None,
+        metrics: metrics::registry(),
         pod_metrics: true,
     };
     let task = tokio::spawn(serve(

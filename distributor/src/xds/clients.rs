@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use sidewall_policy::snapshot::Revision;
+use tokio::sync::Notify;
 
 use crate::snapshots::Recipient;
 
@@ -52,6 +53,8 @@ pub enum Refuser {
 /// One stream, open or closed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stream {
+    /// Of a pod: which of all that have had its name, if its token says so.
+    pub pod_uid: Option<Arc<str>>,
     /// The other end.
     pub peer: Option<SocketAddr>,
     /// When it identified itself.
@@ -89,6 +92,8 @@ impl Client {
 #[derive(Clone, Debug, Default)]
 pub struct Clients {
     register: Arc<Mutex<Register>>,
+    /// Rung at every acknowledgement.
+    bell: Arc<Notify>,
 }
 
 #[derive(Debug, Default)]
@@ -110,6 +115,7 @@ impl Clients {
     pub(crate) fn connect(
         &self,
         recipient: &Recipient,
+        pod_uid: Option<Arc<str>>,
         peer: Option<SocketAddr>,
         at: SystemTime,
     ) -> Connection {
@@ -117,6 +123,7 @@ impl Clients {
         register.streams += 1;
         let id = register.streams;
         let stream = Stream {
+            pod_uid,
             peer,
             connected_at: at,
             disconnected_at: None,
@@ -149,6 +156,19 @@ impl Clients {
             .iter()
             .map(|(recipient, streams)| (recipient.clone(), client(streams)))
             .collect()
+    }
+
+    /// The open streams of one recipient, oldest first.
+    pub fn streams(&self, recipient: &Recipient) -> Vec<Stream> {
+        let register = self.lock();
+        let streams = register.recipients.get(recipient);
+        streams.map_or_else(Vec::new, |streams| streams.open.values().cloned().collect())
+    }
+
+    /// Waits until somebody has acknowledged a snapshot since the last time that this returned. For one
+    /// listener.
+    pub async fn acknowledged(&self) {
+        self.bell.notified().await;
     }
 
     fn lock(&self) -> MutexGuard<'_, Register> {
@@ -210,6 +230,7 @@ impl Connection {
             stream.refused = None;
             stream.waiting_since = None;
         });
+        self.clients.bell.notify_one();
     }
 
     /// A snapshot did not come into force.

@@ -20,6 +20,7 @@ mod token;
 mod verified;
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use futures::future::BoxFuture;
@@ -46,6 +47,8 @@ pub struct Caller<'a> {
 pub struct Identity {
     /// Whose snapshot it gets.
     pub recipient: Recipient,
+    /// Which of all pods of that name, if its token says so.
+    pub pod_uid: Option<Arc<str>>,
     /// What makes us believe it.
     pub proof: Proof,
     /// When the proof has to be given again, on a new stream.
@@ -88,6 +91,7 @@ impl Authenticator for PlaintextIdentity {
     fn authenticate<'a>(&'a self, caller: Caller<'a>) -> BoxFuture<'a, Result<Identity, Refusal>> {
         let identity = claim::recipient(caller.node_id).map(|recipient| Identity {
             recipient,
+            pod_uid: None,
             proof: Proof::Claim,
             until: None,
         });

@@ -139,6 +139,7 @@ impl Service {
         };
         let Identity {
             recipient,
+            pod_uid,
             proof,
             until,
         } = self.authenticator.authenticate(caller).await?;
@@ -148,7 +149,9 @@ impl Service {
         let stream = Stream {
             service: self,
             snapshots: self.source.subscribe(&recipient),
-            connection: self.clients.connect(&recipient, peer, SystemTime::now()),
+            connection: self
+                .clients
+                .connect(&recipient, pod_uid, peer, SystemTime::now()),
             session: Session::default(),
             sent: None,
             retry: None,

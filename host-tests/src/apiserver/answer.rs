@@ -56,6 +56,15 @@ impl Refusal {
         Self::new(StatusCode::CONFLICT, "Conflict", message)
     }
 
+    /// The patch is meant for an object that had this name before.
+    pub(super) fn other_uid(resource: &Resource, name: &str, given: &Value, uid: &Value) -> Self {
+        let message = format!(
+            "Operation cannot be fulfilled on {} {name:?}: Precondition failed: UID in precondition: {given}, UID in object meta: {uid}",
+            resource.qualified()
+        );
+        Self::new(StatusCode::CONFLICT, "Conflict", message)
+    }
+
     pub(super) fn bad_request(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "BadRequest", message)
     }
@@ -118,6 +127,7 @@ impl Refusal {
     /// The server fails, for a test wants it to.
     pub(super) fn failing(code: StatusCode, retry_after: Option<u32>) -> Self {
         let reason = match code {
+            StatusCode::FORBIDDEN => "Forbidden",
             StatusCode::TOO_MANY_REQUESTS => "TooManyRequests",
             StatusCode::SERVICE_UNAVAILABLE => "ServiceUnavailable",
             _ => "InternalError",

@@ -3,7 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use axum::http::StatusCode;
+use axum::http::{Method, StatusCode};
 
 use super::answer::Refusal;
 
@@ -16,6 +16,7 @@ struct State {
     failing: Option<(StatusCode, Option<u32>)>,
     /// A resource that nobody may read, as in paths.
     forbidden: Option<String>,
+    writes: Writes,
     /// Whether no watch waits for anything.
     hasty: bool,
     delay: Duration,
@@ -26,7 +27,39 @@ struct State {
     requests: u64,
 }
 
+/// What becomes of requests that would change something.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Writes {
+    /// What they ask for.
+    #[default]
+    Done,
+    /// They are refused with this status.
+    Refused(u16),
+    /// They are never answered.
+    Unanswered,
+}
+
 impl Faults {
+    pub(super) fn set_writes(&self, writes: Writes) {
+        self.lock().writes = writes;
+    }
+
+    /// Waits, if writes are not answered; a refusal, if they are refused.
+    pub(super) async fn writing(&self, method: &Method) -> Option<Refusal> {
+        if method == Method::GET {
+            return None;
+        }
+        let writes = self.lock().writes;
+        match writes {
+            Writes::Done => None,
+            Writes::Refused(status) => {
+                let code = StatusCode::from_u16(status).ok()?;
+                Some(Refusal::failing(code, None))
+            }
+            Writes::Unanswered => std::future::pending().await,
+        }
+    }
+
     pub(super) fn fail(&self, failing: Option<(StatusCode, Option<u32>)>) {
         self.lock().failing = failing;
     }

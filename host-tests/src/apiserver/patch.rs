@@ -42,6 +42,7 @@ fn merge_key(resource: &Resource, list: &str) -> Option<&'static str> {
             | "imagePullSecrets",
         )
         | ("ServiceAccount", "secrets" | "imagePullSecrets") => Some("name"),
+        ("Pod", "readinessGates") => Some("conditionType"),
         ("Pod", "volumeMounts") => Some("mountPath"),
         ("Pod", "ports") => Some("containerPort"),
         ("Pod", "podIPs" | "hostIPs") => Some("ip"),

@@ -134,12 +134,19 @@ pub(super) fn answer(shared: &Arc<Shared>, request: &Request) -> Answer<Response
             let key = target.key(name)?;
             let unknown = parameters.unknown_fields();
             let write = |object: &mut Value| {
+                let uid = object["metadata"]["uid"].clone();
                 patch::apply(
                     target.resource,
                     request.content_type(),
                     &request.body,
                     object,
-                )
+                )?;
+                let given = &object["metadata"]["uid"];
+                if *given != uid {
+                    let refusal = Refusal::other_uid(target.resource, name, given, &uid);
+                    return Err(refusal);
+                }
+                Ok(())
             };
             let changed = change(shared, &target, key, unknown, write)?;
             Ok(Json(&*changed).into_response())

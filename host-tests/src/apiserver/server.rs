@@ -125,6 +125,9 @@ async fn serve(State(shared): State<Arc<Shared>>, request: HttpRequest<Body>) ->
     if let Some(refusal) = shared.faults.refusal(request.uri().path()) {
         return refusal.into_response();
     }
+    if let Some(refusal) = shared.faults.writing(request.method()).await {
+        return refusal.into_response();
+    }
     let (parts, body) = request.into_parts();
     let body = match to_bytes(body, MAX_BODY).await {
         Ok(body) => body,

@@ -20,6 +20,7 @@ pub const EVERYTHING: &[&str] = &[
     "--set=node.clusterCidrs={10.244.0.0/16,fd00:244::/48}",
     "--set=serviceMonitor.enabled=true",
     "--set=distributor.clientCaKey=ca.crt",
+    "--set=distributor.readinessGates=true",
     "--set=distributor.podMetrics=false",
     "--set=distributor.enforceOwnNodeEgress=true",
     "--set=distributor.nodeSelector.disk=ssd",

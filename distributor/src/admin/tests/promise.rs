@@ -43,7 +43,9 @@ async fn status_has_every_field_that_it_had() {
         .problems
         .send_replace(Arc::new(vec![problem("NetworkPolicy default/db")]));
 
-    let sidecar = running.clients.connect(&recipient("db"), peer(4000), at(1));
+    let sidecar = running
+        .clients
+        .connect(&recipient("db"), None, peer(4000), at(1));
     sidecar.acked(before.revision, at(2));
     sidecar.sent(wanted.revision, at(3));
     sidecar.refused(Refused {
@@ -52,7 +54,7 @@ async fn status_has_every_field_that_it_had() {
         by: Refuser::Client,
         reason: "no room".to_owned(),
     });
-    let agent = running.clients.connect(&node, peer(4001), at(1));
+    let agent = running.clients.connect(&node, None, peer(4001), at(1));
     agent.sent(before.revision, at(2));
     agent.acked(before.revision, at(3));
 

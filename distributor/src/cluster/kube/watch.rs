@@ -15,6 +15,7 @@ use kube::runtime::watcher::{self, watcher};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep};
 
+use super::gates::GateWatch;
 use super::mirror::Mirror;
 use crate::cluster::event::{Batch, Event, Kind, Origin};
 use crate::problem::Problem;
@@ -46,6 +47,8 @@ pub(super) struct Watch {
     /// Notified of each request that the server grants.
     answered: Arc<Notify>,
     mirror: Mirror,
+    /// Of pods: whose readiness gate is closed.
+    gates: Option<GateWatch>,
     pace: Pace,
     /// What has been said about the server's failures.
     trouble: Trouble,
@@ -61,12 +64,18 @@ enum Trouble {
 }
 
 impl Watch {
-    pub(super) fn new(kind: Kind, client: kube::Client, answered: Arc<Notify>) -> Self {
+    pub(super) fn new(
+        kind: Kind,
+        client: kube::Client,
+        answered: Arc<Notify>,
+        gates: Option<GateWatch>,
+    ) -> Self {
         Self {
             kind,
             api: Api::all_with(client, &resource(kind)),
             answered,
             mirror: Mirror::new(kind),
+            gates,
             pace: Pace::new(),
             trouble: Trouble::None,
         }
@@ -97,6 +106,9 @@ impl Watch {
             match event {
                 None => return Ok(()),
                 Some(Ok(event)) => {
+                    if let Some(gates) = &mut self.gates {
+                        gates.see(&event);
+                    }
                     let batch = self.mirror.take(event);
                     self.send(batch, batches).await?;
                 }

@@ -25,7 +25,7 @@ fn refusal(revision: Revision) -> Refused {
 #[test]
 fn a_stream_is_followed_from_connect_to_disconnect() {
     let clients = Clients::default();
-    let connection = clients.connect(&pod("db"), None, at(1));
+    let connection = clients.connect(&pod("db"), None, None, at(1));
     connection.sent(A, at(2));
     connection.acked(A, at(3));
     let client = clients.all().remove(&pod("db")).unwrap();
@@ -65,7 +65,7 @@ fn a_stream_is_followed_from_connect_to_disconnect() {
 #[test]
 fn a_refusal_lasts_until_something_is_acknowledged() {
     let clients = Clients::default();
-    let connection = clients.connect(&pod("db"), None, at(1));
+    let connection = clients.connect(&pod("db"), None, None, at(1));
     connection.acked(A, at(2));
     connection.refused(refusal(B));
     let stream = clients.all()[&pod("db")].latest().unwrap().clone();
@@ -82,8 +82,8 @@ fn a_refusal_lasts_until_something_is_acknowledged() {
 #[test]
 fn the_newest_of_two_streams_speaks_for_the_pod() {
     let clients = Clients::default();
-    let old = clients.connect(&pod("db"), None, at(1));
-    let new = clients.connect(&pod("db"), None, at(2));
+    let old = clients.connect(&pod("db"), None, None, at(1));
+    let new = clients.connect(&pod("db"), None, None, at(2));
     old.acked(A, at(3));
     new.acked(B, at(4));
     let client = &clients.all()[&pod("db")];
@@ -106,12 +106,12 @@ fn the_newest_of_two_streams_speaks_for_the_pod() {
 #[test]
 fn only_the_longest_gone_are_forgotten() {
     let clients = Clients::default();
-    let staying = clients.connect(&pod("staying"), None, at(0));
-    let returning = clients.connect(&pod("returning"), None, at(0));
+    let staying = clients.connect(&pod("staying"), None, None, at(0));
+    let returning = clients.connect(&pod("returning"), None, None, at(0));
     drop(returning);
-    let returned = clients.connect(&pod("returning"), None, at(0));
+    let returned = clients.connect(&pod("returning"), None, None, at(0));
     for number in 0..=MAX_GONE {
-        drop(clients.connect(&pod(&format!("gone-{number}")), None, at(0)));
+        drop(clients.connect(&pod(&format!("gone-{number}")), None, None, at(0)));
     }
     let all = clients.all();
     assert!(!all.contains_key(&pod("gone-0")));

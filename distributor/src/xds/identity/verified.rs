@@ -72,8 +72,10 @@ impl VerifiedIdentity {
         if proved != claimed {
             return Err(Refusal::OtherRecipient { claimed, proved });
         }
+        let is_pod = matches!(proved, Recipient::Pod(_));
         Ok(Identity {
             recipient: proved,
+            pod_uid: bearer.pod_uid.filter(|_| is_pod),
             proof: Proof::Token,
             until: Some(stream_end(token, now)),
         })
@@ -110,6 +112,7 @@ impl VerifiedIdentity {
         }
         Ok(Identity {
             recipient: Recipient::Pod(pod),
+            pod_uid: None,
             proof: Proof::Certificate,
             // Its connection ends with the certificate.
             until: None,

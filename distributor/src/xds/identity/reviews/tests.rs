@@ -46,6 +46,7 @@ fn good(name: &str) -> Review {
     Review::Authenticated(Bearer {
         account: NamespacedName::new("shop", name),
         pod: None,
+        pod_uid: None,
         node: None,
     })
 }

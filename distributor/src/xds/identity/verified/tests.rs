@@ -9,6 +9,7 @@ fn bearer(account: &str, pod: Option<&str>, node: Option<&str>) -> Bearer {
     Bearer {
         account: name(account),
         pod: pod.map(Into::into),
+        pod_uid: pod.map(|name| format!("uid of {name}").into()),
         node: node.map(Into::into),
     }
 }

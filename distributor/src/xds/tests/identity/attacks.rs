@@ -198,6 +198,7 @@ async fn a_token_that_is_not_good_opens_nothing() {
     let bearer = Bearer {
         account: NamespacedName::new("default", "db"),
         pod: None,
+        pod_uid: None,
         node: None,
     };
     guarded

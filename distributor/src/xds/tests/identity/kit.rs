@@ -35,6 +35,7 @@ impl Registrar {
         let bearer = Bearer {
             account: NamespacedName::new("default", account),
             pod: Some(pod.into()),
+            pod_uid: Some(format!("uid of {pod}").into()),
             node: Some(node.into()),
         };
         self.says(&token, Review::Authenticated(bearer));
