@@ -7,6 +7,7 @@
 //!         └─ probe ── servers that say who they are, and clients that check it
 //!  cases ── who reaches whom, as data, and what holds every engine to it
 //!  relay ── what stands in front of a distributor's replicas
+//!  followers ── many xDS clients that take snapshots and say when
 //!  apiserver ── an API server for `sidewall serve --kube` and `kubectl`, which fails on demand
 //!  wasm_host ── the built filter on wasmtime, with a host that tests can ask and break
 //! ```
@@ -15,6 +16,7 @@ pub mod apiserver;
 pub mod bench;
 pub mod cases;
 pub mod envoy;
+pub mod followers;
 pub mod harness;
 pub mod http;
 pub mod istio;

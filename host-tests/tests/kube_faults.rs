@@ -4,6 +4,8 @@
 //! publishes nothing that the objects do not call for, and it has caught up two seconds after the
 //! server's return.
 
+#[path = "kube_support/compiled.rs"]
+mod compiled;
 #[path = "kube_support/objects.rs"]
 mod objects;
 #[path = "kube_support/site.rs"]
@@ -18,8 +20,9 @@ use serde_json::{Value, json};
 use sidewall_host_tests::apiserver::ApiServer;
 use sidewall_host_tests::harness::{self, Case};
 
+use compiled::compiled;
 use objects::{pod, policy, shop};
-use site::{Site, compiled};
+use site::Site;
 
 fn main() -> ExitCode {
     harness::main_anywhere(&CASES)

@@ -1,5 +1,7 @@
 //! `sidewall serve --kube` follows what `kubectl` does.
 
+#[path = "kube_support/compiled.rs"]
+mod compiled;
 #[path = "kube_support/objects.rs"]
 mod objects;
 #[path = "kube_support/site.rs"]

@@ -156,6 +156,12 @@ impl Lab {
         lock(&self.hosts).netns(&party.parse()?)
     }
 
+    /// The namespace of the control host, where the distributor runs.
+    #[must_use]
+    pub fn control(&self) -> Netns {
+        lock(&self.hosts).control().clone()
+    }
+
     /// The decision records of a pod's sidecar so far, oldest first. Their fields are documented
     /// with the filter.
     ///

@@ -7,6 +7,8 @@ use std::process::ExitStatus;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
 use super::api::Api;
 use super::daemon::Daemon;
 use super::distributor::{Follows, Place};
@@ -147,6 +149,20 @@ impl Lab {
         let printed = api.kubectl().run_with(arguments, input)?;
         self.copy(api)?;
         Ok(printed)
+    }
+
+    /// Puts an object onto the lab's API server, as a controller would, whether the server runs or not;
+    /// and makes the network follow. When the server had it.
+    ///
+    /// # Errors
+    ///
+    /// When there is no API server, it refuses the object, or the network cannot follow.
+    pub fn put(&self, object: &Value) -> Result<Instant, Error> {
+        let api = self.api.as_ref().ok_or(Error::NoApiServer)?;
+        let at = Instant::now();
+        api.server().put(object)?;
+        self.copy(api)?;
+        Ok(at)
     }
 
     /// The lab's API server, to be broken.

@@ -1,27 +1,21 @@
 //! A distributor that follows the API server stand-in, and what it makes of the objects there.
 
-use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail, ensure};
-use serde_json::{Value, json};
-use sidewall_distributor::cluster::manifests;
-use sidewall_distributor::index::{Change, Index};
+use anyhow::{Result, bail, ensure};
+use serde_json::Value;
 use sidewall_host_tests::apiserver::ApiServer;
 use sidewall_host_tests::envoy::Artifact;
 use sidewall_host_tests::http;
-use sidewall_policy::compile::Options;
-use sidewall_policy::snapshot::Snapshot;
+
+use crate::compiled::{Revisions, compiled};
 
 /// So long that only something broken takes longer, on a busy machine too.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Revisions by pod.
-pub type Revisions = BTreeMap<String, String>;
 
 /// An API server, and `sidewall serve --kube` at it.
 pub struct Site {
@@ -166,23 +160,4 @@ fn admin_address(sidewall: &mut Child, directory: &tempfile::TempDir) -> Result<
         ensure!(started.elapsed() < PATIENCE, "no admin address in:\n{log}");
         sleep(Duration::from_millis(5));
     }
-}
-
-/// What follows from objects, by the other way that they can be read: from a folder.
-pub fn compiled(objects: &[Value]) -> Result<Revisions> {
-    let folder = tempfile::tempdir()?;
-    let list = json!({ "apiVersion": "v1", "kind": "List", "items": objects });
-    fs::write(folder.path().join("objects.json"), list.to_string())?;
-    let mut index = Index::new(Options::default());
-    for event in manifests::read(folder.path()) {
-        index.apply(event);
-    }
-    let mut revisions = Revisions::new();
-    for (recipient, change) in index.take_changes() {
-        if let Change::Snapshot(bytes) = change {
-            let snapshot = Snapshot::check(bytes).context("compiled here")?;
-            revisions.insert(recipient.to_string(), snapshot.revision().to_string());
-        }
-    }
-    Ok(revisions)
 }

@@ -319,7 +319,20 @@ async fn a_peer_that_never_says_a_word_is_noticed() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut agent = Agent::of(listener.local_addr().unwrap());
     let error = agent.is_down().await;
-    assert!(error.contains("timed out"), "{error}");
+    assert!(error.contains("not taken within"), "{error}");
+}
+
+/// The connection is as good as any other, and the call on it is never answered.
+#[tokio::test]
+async fn a_call_that_is_never_taken_is_given_up() {
+    let mut server = Scripted::start().await;
+    server.takes_no_call();
+    let mut agent = Agent::of(server.address);
+    let error = agent.is_down().await;
+    assert!(error.contains("not taken within"), "{error}");
+    server.takes_calls();
+    server.hears().await;
+    agent.is_up().await;
 }
 
 /// Forwards connections until it is cut; then it keeps them open and moves nothing.

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use envoy_types::pb::envoy::config::core::v3::TypedExtensionConfig;
 use envoy_types::pb::envoy::extensions::filters::network::wasm::v3::Wasm;
@@ -30,11 +31,13 @@ pub(super) struct Scripted {
     pub(super) address: SocketAddr,
     heard: mpsc::Receiver<DeltaDiscoveryRequest>,
     saying: Arc<Mutex<Option<Saying>>>,
+    mute: Arc<AtomicBool>,
 }
 
 struct Script {
     hearing: mpsc::Sender<DeltaDiscoveryRequest>,
     saying: Arc<Mutex<Option<Saying>>>,
+    mute: Arc<AtomicBool>,
 }
 
 impl Scripted {
@@ -43,9 +46,11 @@ impl Scripted {
         let address = listener.local_addr().unwrap();
         let (hearing, heard) = mpsc::channel(8);
         let saying = Arc::new(Mutex::new(None));
+        let mute = Arc::<AtomicBool>::default();
         let script = Script {
             hearing,
             saying: Arc::clone(&saying),
+            mute: Arc::clone(&mute),
         };
         let server = tonic::transport::Server::builder()
             .add_service(ExtensionConfigDiscoveryServiceServer::new(script))
@@ -55,7 +60,18 @@ impl Scripted {
             address,
             heard,
             saying,
+            mute,
         }
+    }
+
+    /// Answers no call from now on.
+    pub(super) fn takes_no_call(&self) {
+        self.mute.store(true, Ordering::SeqCst);
+    }
+
+    /// Answers calls again.
+    pub(super) fn takes_calls(&self) {
+        self.mute.store(false, Ordering::SeqCst);
     }
 
     /// The next request.
@@ -87,6 +103,9 @@ impl ExtensionConfigDiscoveryService for Script {
         &self,
         request: Request<Streaming<DeltaDiscoveryRequest>>,
     ) -> Result<Response<Self::DeltaExtensionConfigsStream>, Status> {
+        if self.mute.load(Ordering::SeqCst) {
+            std::future::pending::<()>().await;
+        }
         let (saying, said) = mpsc::channel(8);
         *self.saying.lock().await = Some(saying);
         let (hearing, mut requests) = (self.hearing.clone(), request.into_inner());
