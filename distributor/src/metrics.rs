@@ -71,6 +71,8 @@ struct WriteLabels {
 pub enum Written {
     /// The condition that opens a pod's readiness gate.
     ReadinessGate,
+    /// An event on a NetworkPolicy.
+    Event,
 }
 
 impl KubeMetrics {
@@ -79,6 +81,7 @@ impl KubeMetrics {
         let labels = WriteLabels {
             what: match what {
                 Written::ReadinessGate => "readiness-gate",
+                Written::Event => "event",
             },
             result: if succeeded { "written" } else { "failed" },
         };

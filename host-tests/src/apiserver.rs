@@ -4,6 +4,7 @@
 //!  HTTP ──▶ request ──▶ discovery                what there is
 //!                  ├──▶ admission ──▶ store      objects, revisions, history
 //!                  ├──▶ watch ◀──────────┘       events, bookmarks, 410 Gone
+//!                  ├──▶ events                   events.k8s.io, kept as the core's
 //!                  └──▶ tokens                   TokenReview
 //! ```
 //!
@@ -20,6 +21,7 @@
 mod admission;
 mod answer;
 mod discovery;
+mod events;
 mod faults;
 mod kubectl;
 mod patch;

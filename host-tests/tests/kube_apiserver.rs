@@ -12,12 +12,14 @@ fn main() -> ExitCode {
     harness::main_with_kubectl(&CASES)
 }
 
-const CASES: [Case; 5] = [
+const CASES: [Case; 7] = [
     ("apply_get_label_delete", apply_get_label_delete),
     ("what_an_api_server_refuses", what_an_api_server_refuses),
     ("a_watch_shows_every_change", a_watch_shows_every_change),
     ("status_has_a_path_of_its_own", status_has_a_path_of_its_own),
     ("lists_come_in_pages", lists_come_in_pages),
+    ("a_patch_can_be_for_one_uid", a_patch_can_be_for_one_uid),
+    ("events_are_created_and_found", events_are_created_and_found),
 ];
 
 const POLICY: &str = "
@@ -216,5 +218,71 @@ fn lists_come_in_pages() -> anyhow::Result<()> {
     kubectl.apply(&pods.join("---\n"))?;
     let names = kubectl.run(&["get", "pods", "-A", "--chunk-size=3", "-o", "name"])?;
     ensure!(names.lines().count() == 7, "{names}");
+    Ok(())
+}
+
+fn a_patch_can_be_for_one_uid() -> anyhow::Result<()> {
+    let (_server, kubectl) = server()?;
+    kubectl.apply(&pod("a"))?;
+    let patch = |uid: &Value| {
+        let patch = json!({ "metadata": { "uid": uid, "labels": { "x": "y" } } }).to_string();
+        kubectl.run(&["patch", "pod", "a", "-n", "shop", "-p", &patch])
+    };
+    let before = get(&kubectl, "pod", "a")?;
+    let refusal = patch(&json!("another")).err().context("it was accepted")?;
+    ensure!(
+        refusal.to_string().contains("UID in precondition"),
+        "{refusal}"
+    );
+    ensure!(get(&kubectl, "pod", "a")? == before);
+    patch(&before["metadata"]["uid"])?;
+    let after = get(&kubectl, "pod", "a")?;
+    ensure!(after["metadata"]["labels"]["x"] == "y", "{after:#}");
+    Ok(())
+}
+
+fn events_are_created_and_found() -> anyhow::Result<()> {
+    let (_server, kubectl) = server()?;
+    kubectl.apply(POLICY)?;
+    let policy = get(&kubectl, "netpol", "allow-web")?;
+    let event = json!({
+        "apiVersion": "events.k8s.io/v1", "kind": "Event",
+        "metadata": { "name": "allow-web.1", "namespace": "shop" },
+        "eventTime": "2026-01-02T03:04:05.000006Z",
+        "reportingController": "example.com/x", "reportingInstance": "x-1",
+        "action": "Look", "reason": "Found", "note": "this and that", "type": "Warning",
+        "regarding": {
+            "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
+            "namespace": "shop", "name": "allow-web", "uid": policy["metadata"]["uid"],
+        },
+    });
+    let path = "/apis/events.k8s.io/v1/namespaces/shop/events?fieldValidation=Strict";
+    let create = ["create", "--raw", path, "-f", "-"];
+    kubectl.run_with(&create, &event.to_string())?;
+    let about = "--field-selector=involvedObject.kind=NetworkPolicy,involvedObject.name=allow-web";
+    let found = kubectl.run(&["get", "events", "-n", "shop", about, "-o", "json"])?;
+    let found: Value = serde_json::from_str(&found)?;
+    ensure!(found["items"][0]["message"] == "this and that", "{found:#}");
+
+    let twice = kubectl.run_with(&create, &event.to_string()).err();
+    ensure!(
+        twice
+            .context("twice")?
+            .to_string()
+            .contains("already exists")
+    );
+    for (field, value) in [
+        ("type", json!("Error")),
+        ("action", json!("")),
+        ("note", json!("x".repeat(1025))),
+        ("eventTime", Value::Null),
+    ] {
+        let mut bad = event.clone();
+        bad["metadata"]["name"] = json!("allow-web.2");
+        bad[field] = value;
+        let refusal = kubectl.run_with(&create, &bad.to_string()).err();
+        let refusal = refusal.with_context(|| format!("{field} was accepted"))?;
+        ensure!(refusal.to_string().contains(field), "{field}: {refusal}");
+    }
     Ok(())
 }

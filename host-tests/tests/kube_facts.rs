@@ -1,6 +1,8 @@
 //! What `sidewall serve --kube` tells the API server: that a pod's policies are applied, and what is wrong
 //! with a policy. The binary, a client that speaks to it as an Envoy does, and the real `kubectl`.
 
+#[path = "kube_facts/events.rs"]
+mod events;
 #[path = "kube_facts/gates.rs"]
 mod gates;
 #[path = "kube_support/objects.rs"]
@@ -30,5 +32,10 @@ fn main() -> ExitCode {
             "gates_that_cannot_be_opened_disturb_nothing",
             gates::refused,
         ),
+        (
+            "what_is_wrong_with_a_policy_is_told_once",
+            events::told_once,
+        ),
+        ("events_that_are_refused_disturb_nothing", events::refused),
     ])
 }

@@ -50,6 +50,14 @@ pub(super) struct Loaded {
     pub(super) whole: bool,
 }
 
+/// Whether for a problem a NetworkPolicy as a whole allows nothing.
+pub(super) fn closes_policy(problem: &Problem) -> bool {
+    matches!(
+        problem.consequence.as_str(),
+        policy::CLOSED | policy::SEALED
+    )
+}
+
 /// Reads all objects of a file; `name` is how problems call it.
 pub(super) fn file(name: &str, text: &str) -> Loaded {
     let mut loaded = Loaded {

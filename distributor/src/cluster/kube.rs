@@ -12,6 +12,7 @@
 //! A server that is away, fails or is in trouble is asked again and again, at most a second apart, for a
 //! policy must not wait for longer than it takes to see that the server is back (docs/adr/0009).
 
+mod events;
 mod gates;
 mod mirror;
 #[cfg(test)]
@@ -34,8 +35,9 @@ use tower::util::MapResponseLayer;
 use super::event::{Batch, Kind};
 use crate::metrics::KubeMetrics;
 use crate::readiness::{Gates, Readiness};
+use events::EventWatch;
 use gates::GateWatch;
-use watch::Watch;
+use watch::{Onlooker, Watch};
 use write::PodConditions;
 
 /// How many changes may wait for whoever folds them before reading stops.
@@ -68,7 +70,8 @@ pub enum Error {
 /// Follows the API server that a kubeconfig or, in a pod, its service account leads to, until
 /// `cancellation` says so. Each kind says [`super::Event::Synced`] when it has been listed once.
 ///
-/// What it returns besides opens the readiness gates of the pods that have one.
+/// What it returns besides opens the readiness gates of the pods that have one. What is wrong with
+/// NetworkPolicies is told by events, too.
 ///
 /// Must be called within a tokio runtime.
 ///
@@ -88,12 +91,19 @@ pub async fn start(
     config.default_retry = false;
     let (sender, receiver) = mpsc::channel(QUEUE);
     let gates = Gates::default();
+    let (events, queue) = mpsc::channel(events::QUEUE);
     let mut watches = Vec::new();
     for kind in Kind::ALL {
         let answered = Arc::new(Notify::new());
         let client = client(config.clone(), Arc::clone(&answered)).map_err(Error::Client)?;
-        let gates = (kind == Kind::Pod).then(|| GateWatch::new(gates.clone()));
-        watches.push(Watch::new(kind, client, answered, gates));
+        let onlooker = match kind {
+            Kind::Pod => Onlooker::Gates(GateWatch::new(gates.clone())),
+            Kind::NetworkPolicy => {
+                Onlooker::Events(EventWatch::new(events.clone(), metrics.clone()))
+            }
+            _ => Onlooker::Nobody,
+        };
+        watches.push(Watch::new(kind, client, answered, onlooker));
     }
     for watch in watches {
         let sender = sender.clone();
@@ -107,6 +117,8 @@ pub async fn start(
         });
     }
     let writes = kube::Client::try_from(config).map_err(Error::Client)?;
+    let telling = events::send(queue, writes.clone(), metrics.clone());
+    tokio::spawn(cancellation.run_until_cancelled_owned(telling));
     let readiness = Readiness {
         gates,
         marker: Arc::new(PodConditions::new(writes)),

@@ -49,7 +49,10 @@ pub(super) fn read(resource: &Resource, object: &Value, unknown: Unknown) -> Ans
     }
 }
 
-fn typed<T: DeserializeOwned + Serialize>(object: &Value, unknown: Unknown) -> Answer<Value> {
+pub(super) fn typed<T: DeserializeOwned + Serialize>(
+    object: &Value,
+    unknown: Unknown,
+) -> Answer<Value> {
     let mut fields = Vec::new();
     let decoded: T = serde_ignored::deserialize(object, |path| {
         fields.push(path.to_string().replace("?.", ""));

@@ -16,8 +16,18 @@ const VERBS: [&str; 8] = [
     "watch",
 ];
 
-/// The groups that have no objects to be kept.
-const REVIEWS: (&str, &str) = ("authentication.k8s.io", "v1");
+/// The groups that keep no objects of their own, with the one resource that each has.
+const WRITE_ONLY: [(&str, &str, &str, &str, &str, bool); 2] = [
+    (
+        "authentication.k8s.io",
+        "v1",
+        "tokenreviews",
+        "tokenreview",
+        "TokenReview",
+        false,
+    ),
+    ("events.k8s.io", "v1", "events", "event", "Event", true),
+];
 
 /// The answer for a path of discovery, if it is one.
 pub(super) fn answer(path: &[&str]) -> Option<Value> {
@@ -59,7 +69,7 @@ fn groups() -> Vec<(&'static str, &'static str)> {
         .iter()
         .map(|it| (it.group, it.version))
         .filter(|(group, _)| !group.is_empty())
-        .chain([REVIEWS])
+        .chain(WRITE_ONLY.iter().map(|it| (it.0, it.1)))
         .collect();
     groups.sort_unstable();
     groups.dedup();
@@ -98,14 +108,16 @@ fn resources(group: &str, version: &str) -> Option<Value> {
             }));
         }
     }
-    if (group, version) == REVIEWS {
-        resources.push(json!({
-            "name": "tokenreviews",
-            "singularName": "tokenreview",
-            "namespaced": false,
-            "kind": "TokenReview",
-            "verbs": ["create"],
-        }));
+    for (of_group, of_version, plural, singular, kind, namespaced) in WRITE_ONLY {
+        if (group, version) == (of_group, of_version) {
+            resources.push(json!({
+                "name": plural,
+                "singularName": singular,
+                "namespaced": namespaced,
+                "kind": kind,
+                "verbs": ["create"],
+            }));
+        }
     }
     let group_version = if group.is_empty() {
         version.to_owned()

@@ -174,6 +174,21 @@ mod tests {
     }
 
     #[test]
+    fn conditions_are_merged_by_type() {
+        let pod = json!({ "status": { "phase": "Running", "conditions": [
+            { "type": "one", "status": "True" },
+            { "type": "two", "status": "False" },
+        ] } });
+        let patch = json!({ "status": { "conditions": [{ "type": "two", "status": "True" }, { "type": "three" }] } });
+        let merged = json!({ "status": { "phase": "Running", "conditions": [
+            { "type": "one", "status": "True" },
+            { "type": "two", "status": "True" },
+            { "type": "three" },
+        ] } });
+        assert_eq!(strategic("Pod", pod, patch), merged);
+    }
+
+    #[test]
     fn rules_of_policies_are_replaced_as_a_whole() {
         let policy = json!({ "spec": { "ingress": [{ "ports": [{ "port": 80 }] }], "policyTypes": ["Ingress"] } });
         let patch =

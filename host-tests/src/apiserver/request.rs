@@ -17,7 +17,7 @@ use super::resource::Resource;
 use super::selector::Selector;
 use super::store::{Key, Page, Scope};
 use super::watch::{self, Wish};
-use super::{Shared, discovery, patch};
+use super::{Shared, discovery, events, patch};
 
 /// The schemas of all kinds, as `kubectl` asks for them when it cannot do without.
 const OPENAPI_V2: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
@@ -99,6 +99,27 @@ pub(super) fn answer(shared: &Arc<Shared>, request: &Request) -> Answer<Response
         }
         let reviewed = shared.tokens().review(&request.body, SystemTime::now())?;
         return Ok((StatusCode::CREATED, Json(reviewed)).into_response());
+    }
+    if let [
+        "apis",
+        "events.k8s.io",
+        "v1",
+        "namespaces",
+        namespace,
+        "events",
+    ] = path.as_slice()
+    {
+        if request.method != Method::POST {
+            return Err(Refusal::not_allowed());
+        }
+        let unknown = Parameters::read(&request.uri)?.unknown_fields();
+        let event = read(&request.body)?;
+        let in_core = ["api", "v1", "namespaces", *namespace, "events"];
+        let target = target(&in_core).ok_or_else(Refusal::no_such_path)?;
+        let created = create(shared, &target, &events::to_core(&event, unknown)?, unknown)?;
+        let mut answer = event;
+        answer["metadata"] = created["metadata"].clone();
+        return Ok((StatusCode::CREATED, Json(answer)).into_response());
     }
     let target = target(&path).ok_or_else(Refusal::no_such_path)?;
     if request.content_type() == "application/vnd.kubernetes.protobuf" {

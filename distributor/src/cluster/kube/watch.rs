@@ -15,6 +15,7 @@ use kube::runtime::watcher::{self, watcher};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep};
 
+use super::events::EventWatch;
 use super::gates::GateWatch;
 use super::mirror::Mirror;
 use crate::cluster::event::{Batch, Event, Kind, Origin};
@@ -47,11 +48,36 @@ pub(super) struct Watch {
     /// Notified of each request that the server grants.
     answered: Arc<Notify>,
     mirror: Mirror,
-    /// Of pods: whose readiness gate is closed.
-    gates: Option<GateWatch>,
+    onlooker: Onlooker,
     pace: Pace,
     /// What has been said about the server's failures.
     trouble: Trouble,
+}
+
+/// Who else wants to know what happens to a kind. Takes no time, and never fails.
+pub(super) enum Onlooker {
+    /// Nobody.
+    Nobody,
+    /// Of pods: whose readiness gate is closed.
+    Gates(GateWatch),
+    /// Of policies: what is wrong with them.
+    Events(EventWatch),
+}
+
+impl Onlooker {
+    fn see(&mut self, event: &watcher::Event<DynamicObject>) {
+        match self {
+            Self::Nobody => {}
+            Self::Gates(gates) => gates.see(event),
+            Self::Events(events) => events.see(event),
+        }
+    }
+
+    fn tell(&mut self, batch: &Batch) {
+        if let Self::Events(events) = self {
+            events.tell(batch);
+        }
+    }
 }
 
 /// What people know about a failing server.
@@ -68,14 +94,14 @@ impl Watch {
         kind: Kind,
         client: kube::Client,
         answered: Arc<Notify>,
-        gates: Option<GateWatch>,
+        onlooker: Onlooker,
     ) -> Self {
         Self {
             kind,
             api: Api::all_with(client, &resource(kind)),
             answered,
             mirror: Mirror::new(kind),
-            gates,
+            onlooker,
             pace: Pace::new(),
             trouble: Trouble::None,
         }
@@ -106,10 +132,9 @@ impl Watch {
             match event {
                 None => return Ok(()),
                 Some(Ok(event)) => {
-                    if let Some(gates) = &mut self.gates {
-                        gates.see(&event);
-                    }
+                    self.onlooker.see(&event);
                     let batch = self.mirror.take(event);
+                    self.onlooker.tell(&batch);
                     self.send(batch, batches).await?;
                 }
                 Some(Err(error)) => {
