@@ -6,6 +6,7 @@
 //! | a field nobody knows                  | reported; the object is in force without it             |
 //! | the same in a NetworkPolicy           | reported; what it stands in fails closed, see [`policy`]|
 //! | a field of the wrong type, a key twice| reported; the object is not used, a NetworkPolicy closes|
+//! | the same in a Service, EndpointSlice  | reported; what was read of it before stays in force     |
 //! | another version of a kind we use      | reported; not used, a NetworkPolicy closes              |
 //! | kinds that we do not use              | ignored                                                 |
 //!
@@ -32,6 +33,15 @@ use crate::problem::Problem;
 use header::{Header, Version};
 pub(super) use stored::{Stored, stored};
 
+/// What becomes of an object that cannot be read.
+const fn unread(kind: Kind) -> &'static str {
+    if kind.outlives_errors() {
+        "what was read of it before stays in force; if nothing was, it is not used"
+    } else {
+        "the object is not used"
+    }
+}
+
 const NAMELESS: &str = "Required value: a name is required";
 
 /// What a file says.
@@ -39,6 +49,8 @@ const NAMELESS: &str = "Required value: a name is required";
 pub(super) struct Loaded {
     /// Its objects, in the order of the file.
     pub(super) objects: Vec<Object>,
+    /// Objects that it names and that cannot be read.
+    pub(super) unread: Vec<ObjectRef>,
     /// What is wrong with them.
     pub(super) problems: Vec<Problem>,
     /// What is right and may not be what was meant.
@@ -123,7 +135,8 @@ fn item(
                 let closed = policy::closed(&value, reference.id);
                 loaded.objects.push(Object::NetworkPolicy(closed));
             } else {
-                report.add("apiVersion", reason, "the object is not used");
+                report.add("apiVersion", reason, unread(kind));
+                loaded.unread.push(reference);
             }
             loaded.problems.extend(report.into_problems());
         }
@@ -158,7 +171,7 @@ fn object(
             None
         }
         (_, Some(why)) if kind != Kind::NetworkPolicy => {
-            report.add("", why, "the object is not used");
+            report.add("", why, unread(kind));
             None
         }
         (name, ambiguous) => {
@@ -169,13 +182,16 @@ fn object(
             match ambiguous {
                 Some(why) => {
                     report.add("", why, policy::SEALED);
-                    Some(Object::NetworkPolicy(policy::sealed(reference.id)))
+                    Some(Object::NetworkPolicy(policy::sealed(reference.id.clone())))
                 }
                 None => unambiguous(&reference, value, &mut report, &mut loaded.surprises),
             }
         }
     };
-    loaded.objects.extend(object);
+    match object {
+        Some(object) => loaded.objects.push(object),
+        None => loaded.unread.push(reference),
+    }
     loaded.problems.extend(report.into_problems());
 }
 
@@ -187,17 +203,19 @@ fn unambiguous(
 ) -> Option<Object> {
     let name = reference.id.name.as_ref();
     let id = reference.id.clone();
-    match reference.kind {
-        Kind::Namespace => typed(value, report)
+    let kind = reference.kind;
+    match kind {
+        Kind::Namespace => typed(kind, value, report)
             .map(|raw| Object::Namespace(convert::namespace(name, &raw, report))),
         Kind::Node => {
-            typed(value, report).map(|raw| Object::Node(convert::node(name, &raw, report)))
+            typed(kind, value, report).map(|raw| Object::Node(convert::node(name, &raw, report)))
         }
-        Kind::Pod => typed(value, report).map(|raw| Object::Pod(convert::pod(id, &raw, report))),
-        Kind::Service => {
-            typed(value, report).map(|raw| Object::Service(convert::service(id, &raw, report)))
+        Kind::Pod => {
+            typed(kind, value, report).map(|raw| Object::Pod(convert::pod(id, &raw, report)))
         }
-        Kind::EndpointSlice => typed(value, report)
+        Kind::Service => typed(kind, value, report)
+            .map(|raw| Object::Service(convert::service(id, &raw, report))),
+        Kind::EndpointSlice => typed(kind, value, report)
             .map(|raw| Object::EndpointSlice(convert::endpoint_slice(id, &raw, report))),
         Kind::NetworkPolicy => {
             let (policy, surprising) = policy::read(value, id, report);
@@ -209,7 +227,7 @@ fn unambiguous(
 }
 
 /// Reads a whole object of a `k8s-openapi` type.
-fn typed<T: DeserializeOwned>(value: &Value, report: &mut Report) -> Option<T> {
+fn typed<T: DeserializeOwned>(kind: Kind, value: &Value, report: &mut Report) -> Option<T> {
     match strict::decode::<T>(value, "") {
         Ok((object, unknown)) => {
             for field in unknown {
@@ -222,7 +240,7 @@ fn typed<T: DeserializeOwned>(value: &Value, report: &mut Report) -> Option<T> {
             Some(object)
         }
         Err(flaw) => {
-            report.add(flaw.field, flaw.reason, "the object is not used");
+            report.add(flaw.field, flaw.reason, unread(kind));
             None
         }
     }

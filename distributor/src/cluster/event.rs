@@ -101,6 +101,13 @@ impl Kind {
         !matches!(self, Self::Namespace | Self::Node)
     }
 
+    /// Whether an object that cannot be read any more stays as it was read last. Where a Service is not known
+    /// its address is one like any other, and where a backend is not known the others decide alone: either may
+    /// allow what was denied. Of the other kinds what is not known allows nothing.
+    pub const fn outlives_errors(self) -> bool {
+        matches!(self, Self::Service | Self::EndpointSlice)
+    }
+
     /// The kind of that name.
     pub fn from_api(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.as_str() == name)

@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use sidewall_policy::model::NamespacedName;
 
-use super::{policy, strict};
+use super::{policy, strict, unread};
 use crate::cluster::convert;
 use crate::cluster::event::{Kind, Object, ObjectRef};
 use crate::cluster::report::Report;
@@ -21,7 +21,7 @@ use crate::problem::Problem;
 #[derive(Debug)]
 pub(in crate::cluster) struct Stored {
     pub(in crate::cluster) reference: ObjectRef,
-    /// `None` when it cannot be used.
+    /// `None` when it cannot be read.
     pub(in crate::cluster) object: Option<Object>,
     pub(in crate::cluster) problems: Vec<Problem>,
 }
@@ -48,25 +48,26 @@ fn read(
 ) -> Option<Object> {
     let id = reference.id.clone();
     let name = reference.id.name.as_ref();
-    let object = match reference.kind {
+    let kind = reference.kind;
+    let object = match kind {
         Kind::Namespace => {
-            let raw = typed(metadata, &fields, report)?;
+            let raw = typed(kind, metadata, &fields, report)?;
             Object::Namespace(convert::namespace(name, &raw, report))
         }
         Kind::Node => {
-            let raw = typed(metadata, &fields, report)?;
+            let raw = typed(kind, metadata, &fields, report)?;
             Object::Node(convert::node(name, &raw, report))
         }
         Kind::Pod => {
-            let raw = typed(metadata, &fields, report)?;
+            let raw = typed(kind, metadata, &fields, report)?;
             Object::Pod(convert::pod(id, &raw, report))
         }
         Kind::Service => {
-            let raw = typed(metadata, &fields, report)?;
+            let raw = typed(kind, metadata, &fields, report)?;
             Object::Service(convert::service(id, &raw, report))
         }
         Kind::EndpointSlice => {
-            let raw = typed(metadata, &fields, report)?;
+            let raw = typed(kind, metadata, &fields, report)?;
             Object::EndpointSlice(convert::endpoint_slice(id, &raw, report))
         }
         Kind::NetworkPolicy => {
@@ -84,7 +85,7 @@ fn read(
 }
 
 /// Reads everything but the metadata as a `k8s-openapi` type, and adds those.
-fn typed<T>(metadata: ObjectMeta, fields: &Value, report: &mut Report) -> Option<T>
+fn typed<T>(kind: Kind, metadata: ObjectMeta, fields: &Value, report: &mut Report) -> Option<T>
 where
     T: DeserializeOwned + Metadata<Ty = ObjectMeta>,
 {
@@ -94,7 +95,7 @@ where
             Some(object)
         }
         Err(flaw) => {
-            report.add(flaw.field, flaw.reason, "the object is not used");
+            report.add(flaw.field, flaw.reason, unread(kind));
             None
         }
     }

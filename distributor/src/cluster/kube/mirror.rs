@@ -86,7 +86,7 @@ impl Mirror {
         if let Some(object) = object {
             batch.push(Event::Apply(object));
             self.applied.insert(reference.clone());
-        } else if self.applied.remove(&reference) {
+        } else if !self.kind.outlives_errors() && self.applied.remove(&reference) {
             batch.push(Event::Delete(reference.clone()));
         }
         let had_problems = if problems.is_empty() {

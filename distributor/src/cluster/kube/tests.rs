@@ -71,16 +71,65 @@ fn events_change_one_object_each() {
     assert_eq!(take(&mut mirror, gone(&service("a", 81))), [""; 0], "twice");
 }
 
+/// Without a Service its address is one like any other, and without a backend that is denied the rest of them
+/// may be allowed.
 #[test]
-fn an_object_that_cannot_be_read_any_more_is_taken_away() {
-    let mut mirror = Mirror::new(Kind::Service);
-    list(&mut mirror, &[service("a", 80)]);
-    let mut broken = service("a", 80);
-    broken["spec"]["ports"] = json!("eighty");
-    let batch = mirror.take(watcher::Event::Apply(object(&broken)));
-    assert_eq!(short(&batch), ["-a", "!a"]);
-    let batch = mirror.take(watcher::Event::Delete(object(&broken)));
-    assert_eq!(short(&batch), [".a"]);
+fn services_and_their_backends_stay_as_they_were_read_last() {
+    let slice = |address: &Value| {
+        json!({
+            "metadata": { "name": "a", "namespace": "x", "labels": { "kubernetes.io/service-name": "a" } },
+            "addressType": "IPv4",
+            "endpoints": [{ "addresses": address }],
+        })
+    };
+    let mut broken_service = service("a", 80);
+    broken_service["spec"]["ports"] = json!("eighty");
+    for (kind, good, broken) in [
+        (Kind::Service, service("a", 80), broken_service),
+        (
+            Kind::EndpointSlice,
+            slice(&json!(["10.0.0.1"])),
+            slice(&json!("10.0.0.1")),
+        ),
+    ] {
+        let mut mirror = Mirror::new(kind);
+        list(&mut mirror, std::slice::from_ref(&good));
+        let batch = mirror.take(watcher::Event::Apply(object(&broken)));
+        assert_eq!(short(&batch), ["!a"], "{kind}");
+        assert!(
+            matches!(&batch[0], Event::Report(_, problems) if problems[0].consequence.contains("stays in force")),
+            "{batch:?}"
+        );
+        let batch = list(&mut mirror, std::slice::from_ref(&broken));
+        assert_eq!(short(&batch), ["!a"], "{kind}: listed anew");
+        let batch = mirror.take(watcher::Event::Delete(object(&broken)));
+        assert_eq!(short(&batch), ["-a", ".a"], "{kind}");
+    }
+}
+
+/// What is not known allows nothing.
+#[test]
+fn pods_namespaces_and_nodes_that_cannot_be_read_any_more_are_taken_away() {
+    for kind in [Kind::Pod, Kind::Namespace, Kind::Node] {
+        let good = json!({ "metadata": { "name": "a" } });
+        let broken = json!({ "metadata": { "name": "a" }, "status": "none" });
+        let mut mirror = Mirror::new(kind);
+        list(&mut mirror, &[good]);
+        let batch = mirror.take(watcher::Event::Apply(object(&broken)));
+        assert_eq!(short(&batch), ["-a", "!a"], "{kind}");
+        let batch = mirror.take(watcher::Event::Delete(object(&broken)));
+        assert_eq!(short(&batch), [".a"], "{kind}");
+    }
+}
+
+#[test]
+fn a_policy_that_cannot_be_read_any_more_isolates_all_the_more() {
+    let (sealed, fields) = policy(&json!("none"));
+    assert_eq!(fields, ["spec"]);
+    assert_eq!(sealed.ingress.map(|rules| rules.len()), Some(0));
+    assert_eq!(sealed.egress.map(|rules| rules.len()), Some(0));
+    let (closed, _) = policy(&json!({ "podSelector": { "matchLabels": 7 }, "ingress": [{}] }));
+    assert_eq!(closed.ingress.map(|rules| rules.len()), Some(0));
 }
 
 fn policy(spec: &Value) -> (NetworkPolicy, Vec<String>) {

@@ -182,18 +182,25 @@ impl File {
         }
     }
 
-    /// Takes what a file says. If it says only part of it, what else it held stays in force.
+    /// Takes what a file says. If it says only part of it, what else it held stays in force, and so does a
+    /// Service or EndpointSlice that it still names.
     fn load(&mut self, loaded: Loaded) {
-        let before = std::mem::replace(&mut self.objects, loaded.objects);
+        let Loaded {
+            unread,
+            whole,
+            mut stand_ins,
+            ..
+        } = loaded;
+        let mut before = std::mem::replace(&mut self.objects, loaded.objects);
         self.problems = loaded.problems;
-        if loaded.whole {
-            return;
-        }
         // A policy of which not even the name is known may be one that is in force already.
         let named = |object: &Object| !object.reference().id.name.starts_with('(');
         let nothing_known = before.is_empty();
-        let mut stand_ins = loaded.stand_ins;
         stand_ins.retain(|object| nothing_known || named(object));
+        before.retain(|object| {
+            let reference = object.reference();
+            !whole || (reference.kind.outlives_errors() && unread.contains(&reference))
+        });
         for object in before.into_iter().chain(stand_ins) {
             let reference = object.reference();
             if self

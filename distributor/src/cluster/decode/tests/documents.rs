@@ -99,7 +99,7 @@ fn a_wrong_version_of_a_kind_we_use() {
         problems(&loaded),
         [
             "Pod default/a: apiVersion: \"v2\" is not supported, write \"v1\"; the object is not used",
-            "Service default/s: apiVersion: \"\" is not supported, write \"v1\"; the object is not used",
+            "Service default/s: apiVersion: \"\" is not supported, write \"v1\"; what was read of it before stays in force; if nothing was, it is not used",
         ],
     );
 }

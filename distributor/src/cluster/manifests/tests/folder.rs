@@ -152,6 +152,55 @@ fn documents_around_a_broken_one_are_in_force() {
 }
 
 #[test]
+fn a_service_that_cannot_be_read_any_more_stays_as_it_was() {
+    let service = |ports: &str| {
+        format!(
+            "---\n{{apiVersion: v1, kind: Service, metadata: {{name: s}}, spec: {{clusterIP: 10.96.0.1, ports: {ports}}}}}\n"
+        )
+    };
+    let slice = |addresses: &str| {
+        format!(
+            "---\n{{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {{name: s, labels: {{kubernetes.io/service-name: s}}}}, \
+             addressType: IPv4, endpoints: [{{addresses: {addresses}}}]}}\n"
+        )
+    };
+    let good = service("[{port: 80}]") + &slice("[10.0.0.1]") + &pod("a", "web");
+    let (dir, mut folder) = synced(&[("a.yaml", &good)]);
+    let broken = [
+        service("eighty") + &slice("10.0.0.1"),
+        good.replace(
+            "apiVersion: v1, kind: Service",
+            "apiVersion: v2, kind: Service",
+        )
+        .replace("discovery.k8s.io/v1", "discovery.k8s.io/v1beta1"),
+        good.replace("kind: Service,", "kind: Service, kind: Service,")
+            .replace("addressType: IPv4", "addressType: IPv4, addressType: IPv4"),
+    ];
+    for text in broken {
+        write(dir.path(), "a.yaml", &text);
+        let said = words(&folder.refresh());
+        let changed: Vec<_> = said
+            .iter()
+            .filter(|word| ["apply ", "delete "].iter().any(|it| word.starts_with(it)))
+            .filter(|word| word.ends_with("default/s"))
+            .collect();
+        assert_eq!(changed, [""; 0], "{text}");
+        for reported in ["Service default/s: ", "EndpointSlice default/s: "] {
+            assert!(said.iter().any(|word| word.contains(reported)), "{said:?}");
+        }
+        write(dir.path(), "a.yaml", &good);
+        folder.refresh();
+    }
+
+    // What is not named any more is gone.
+    write(dir.path(), "a.yaml", &pod("a", "web"));
+    let said = words(&folder.refresh());
+    for gone in ["delete Service default/s", "delete EndpointSlice default/s"] {
+        assert!(said.iter().any(|word| word == gone), "{said:?}");
+    }
+}
+
+#[test]
 fn a_policy_that_was_never_readable_seals_its_namespace_until_it_is() {
     let broken = policy("p").replace("metadata: {name: p}", "metadata:\n  name: p\nspec: [");
     let (dir, mut folder) = synced(&[("a.yaml", &broken)]);
