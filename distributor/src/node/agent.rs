@@ -28,7 +28,7 @@ use tracing::{debug, error, info, warn};
 use super::kernel::{Kernel, KernelError};
 use super::metrics::Metrics;
 use super::revocations::Change;
-use super::ruleset::{Existing, Plan, Settings, replace, transition};
+use super::ruleset::{Existing, Plan, Planner, Settings, replace, transition};
 
 /// The pause after a failure, doubled with each one that follows.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -75,6 +75,7 @@ pub(super) struct Agent<K> {
 
 /// What the agent has done so far.
 struct Memory {
+    planner: Planner,
     /// What the kernel holds; `None` when that is not known.
     plan: Option<Plan>,
     /// When to try again after a failure, and how long the pause was.
@@ -91,6 +92,7 @@ impl<K: Kernel> Agent<K> {
     /// Runs until `shutdown` is cancelled. The table stays.
     pub(super) async fn run(mut self, shutdown: CancellationToken) {
         let mut memory = Memory {
+            planner: Planner::default(),
             plan: None,
             retry: None,
             look: None,
@@ -122,7 +124,7 @@ impl<K: Kernel> Agent<K> {
         memory.look = None;
         let snapshot = self.snapshots.borrow_and_update().clone();
         let started = Instant::now();
-        match self.apply(memory, snapshot.as_deref()).await {
+        match self.apply(memory, snapshot.as_ref()).await {
             Ok(0) => {
                 memory.retry = None;
                 self.tell(snapshot.as_deref());
@@ -147,9 +149,9 @@ impl<K: Kernel> Agent<K> {
     async fn apply(
         &self,
         memory: &mut Memory,
-        snapshot: Option<&Snapshot>,
+        snapshot: Option<&Arc<Snapshot>>,
     ) -> Result<usize, KernelError> {
-        let plan = Plan::new(&self.settings, snapshot);
+        let plan = memory.planner.plan(&self.settings, snapshot);
         let steps = if let Some(known) = memory.plan.take() {
             transition(&known, &plan)
         } else {
