@@ -30,6 +30,15 @@ fn applied(site: &Site) -> Result<bool> {
     Ok(web(&site.status()?)["state"] == "applied")
 }
 
+/// The status of a pod's readiness gate; null while nobody has set it.
+fn gate(site: &Site, pod: &str) -> Value {
+    let pod = site.pod(pod).unwrap_or_default();
+    let conditions = pod["status"]["conditions"].as_array();
+    let mut conditions = conditions.into_iter().flatten();
+    let ours = conditions.find(|it| it["type"] == "sidewall.dev/policy-applied");
+    ours.map_or(Value::Null, |condition| condition["status"].clone())
+}
+
 /// Isolates the pods of `shop`, under this name.
 fn policy(name: &str) -> Value {
     json!({
@@ -49,6 +58,9 @@ pub fn a_sidecar_outlives_its_token_and_the_certificates() -> Result<()> {
     let mut envoy = site.envoy(template::SIDECAR, node_id, &credentials)?;
     envoy.wait_ready(PATIENCE)?;
     site.until("applied", || applied(&site))?;
+    // The token says that this is the very pod whose gate it is.
+    site.until("ready", || Ok(gate(&site, "web") == "True"))?;
+    ensure!(gate(&site, "db") == Value::Null, "nobody spoke for db");
 
     // The kubelet renews the token in good time. The stream that it opened ends with the first one;
     // the next stream shows the second, and brings along what is in force.

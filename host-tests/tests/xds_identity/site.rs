@@ -123,12 +123,24 @@ impl Site {
             audiences: vec!["sidewall".to_owned()],
             namespace: namespace.to_owned(),
             service_account: service_account.to_owned(),
-            pod: Some((pod.to_owned(), format!("uid-of-{pod}"))),
+            pod: Some((pod.to_owned(), self.uid(pod))),
             node: Some(("one".to_owned(), "uid-of-one".to_owned())),
             expires: Some(expires),
         };
         self.api.add_token(token.clone(), meaning);
         token
+    }
+
+    /// A pod as the API server has it.
+    pub fn pod(&self, name: &str) -> Option<Value> {
+        let mut objects = self.api.objects().into_iter();
+        objects.find(|object| object["kind"] == "Pod" && object["metadata"]["name"] == name)
+    }
+
+    fn uid(&self, pod: &str) -> String {
+        let pod = self.pod(pod).unwrap_or_default();
+        let uid = pod["metadata"]["uid"].as_str();
+        uid.unwrap_or("of a pod that is not there").to_owned()
     }
 
     /// A folder with a client's token and CA, and what tells an Envoy where they are.
@@ -279,7 +291,10 @@ fn objects() -> Vec<Value> {
         json!({
             "apiVersion": "v1", "kind": "Pod",
             "metadata": { "name": name, "namespace": namespace },
-            "spec": { "nodeName": "one", "serviceAccountName": name, "containers": [{ "name": "c", "image": "i" }] },
+            "spec": {
+                "nodeName": "one", "serviceAccountName": name, "containers": [{ "name": "c", "image": "i" }],
+                "readinessGates": [{ "conditionType": "sidewall.dev/policy-applied" }],
+            },
             "status": { "phase": "Running", "podIP": ip, "podIPs": [{ "ip": ip }] },
         })
     };

@@ -21,6 +21,9 @@ async fn a_new_certificate_is_for_new_connections_and_open_streams_go_on() {
         .unwrap();
     let response = old.receive().await;
     old.ack(&response).await;
+    let streams = guarded.running.clients.streams(&recipient("db"));
+    let uid = streams[0].pod_uid.as_deref();
+    assert_eq!(uid, Some("uid of db"), "which of all pods called db");
 
     let other = pki::Authority::new();
     guarded.rotate(&other.server(&["127.0.0.1"]));
