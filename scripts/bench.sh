@@ -19,4 +19,4 @@ cp "$examples/noop.wasm" "$examples/noop_trimmed.wasm"
 python3 filter/trim-exports.py "$examples/noop_trimmed.wasm"
 "$cargo" build -q --release -p sidewall-distributor --bin sidewall
 
-"$cargo" bench -q -p sidewall-host-tests --bench policy --bench wasm --bench envoy --bench propagation --bench node --bench scale
+"$cargo" bench -q -p sidewall-host-tests --bench policy --bench wasm --bench envoy --bench propagation --bench node --bench scale --bench cluster

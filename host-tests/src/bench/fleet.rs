@@ -4,6 +4,8 @@
 //! allowed; an app takes the app before it and the monitoring namespace; everybody may ask the DNS
 //! servers of the first namespace; the last app may leave the cluster.
 
+mod objects;
+
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 

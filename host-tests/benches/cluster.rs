@@ -1,0 +1,147 @@
+//! A large cluster on an API server, the distributor as it ships, and two thousand clients.
+//!
+//! Prints `figure NAME VALUE UNIT`; see docs/performance.md. Clients and the API server stand-in share the
+//! machine's cores with the distributor, whose memory and processor time are its own process's.
+
+#![allow(clippy::print_stdout, reason = "a bench prints its figures")]
+
+#[path = "cluster/churn.rs"]
+mod churn;
+#[path = "cluster/served.rs"]
+mod served;
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use sidewall_host_tests::apiserver::ApiServer;
+use sidewall_host_tests::bench::fleet::{Fleet, POLICIES};
+use sidewall_host_tests::bench::percentile;
+use sidewall_host_tests::followers::Followers;
+
+use churn::Churn;
+use served::Served;
+
+const FLEET: Fleet = Fleet {
+    nodes: 1_000,
+    namespaces: 500,
+    pods: 100,
+};
+/// Clients in each namespace: one for each of its apps. Their pods stay.
+const CLIENTS: usize = 4;
+/// Pods that are replaced in a second, and for how many seconds.
+const RATE: u32 = 50;
+const SECONDS: u32 = 30;
+const PATIENCE: Duration = Duration::from_secs(120);
+
+fn main() -> Result<()> {
+    println!("figure cluster_nodes {} nodes", FLEET.nodes);
+    println!("figure cluster_pods {} pods", FLEET.namespaces * FLEET.pods);
+    println!(
+        "figure cluster_policies {} policies",
+        FLEET.namespaces * POLICIES
+    );
+    println!(
+        "figure cluster_clients {} clients",
+        FLEET.namespaces * CLIENTS
+    );
+    let api = ApiServer::start()?;
+    for object in FLEET.objects() {
+        api.put(&object)?;
+    }
+    // What led here is of no use to anybody.
+    api.compact();
+
+    let started = Instant::now();
+    let mut served = Served::start(&api)?;
+    served.wait_ready()?;
+    println!(
+        "figure cluster_cold_start {:.2} s",
+        started.elapsed().as_secs_f64()
+    );
+    println!(
+        "figure cluster_cold_start_cpu {:.2} s",
+        served.cpu()?.as_secs_f64()
+    );
+    println!("figure cluster_resident {:.0} MiB", served.resident()?);
+    let bytes = served.metric("sidewall_snapshots_bytes")? / (FLEET.namespaces * FLEET.pods) as f64;
+    println!("figure cluster_snapshot {:.1} KiB", bytes / 1024.0);
+
+    let started = Instant::now();
+    let followers = Followers::start(None, served.xds(), node_ids())?;
+    let mut first = vec![false; FLEET.namespaces * CLIENTS];
+    while first.iter().any(|has| !has) {
+        let arrival = followers.next(PATIENCE);
+        let missing = first.iter().filter(|has| !**has).count();
+        let arrival = arrival.with_context(|| format!("{missing} clients have nothing"))?;
+        first[arrival.client] = true;
+    }
+    println!(
+        "figure cluster_all_clients_served {:.2} s",
+        started.elapsed().as_secs_f64()
+    );
+    println!(
+        "figure cluster_resident_with_clients {:.0} MiB",
+        served.resident()?
+    );
+
+    let before = (served.cpu()?, served.pushed()?, Instant::now());
+    let churn = Churn::run(&api, &followers, FLEET, CLIENTS, RATE, SECONDS)?;
+    let wall = before.2.elapsed().as_secs_f64();
+    let changes = f64::from(RATE * SECONDS);
+    let cpu = served.cpu()?.saturating_sub(before.0).as_secs_f64();
+    let pushed = served.pushed()?;
+    print_times("cluster_churn", &churn.lags)?;
+    println!(
+        "figure cluster_churn_rate {:.1} pods/s",
+        changes / churn.took.as_secs_f64()
+    );
+    println!("figure cluster_churn_cpu {:.1} ms", cpu * 1e3 / changes);
+    println!("figure cluster_churn_cores {:.2} cores", cpu / wall);
+    println!(
+        "figure cluster_churn_bytes {:.0} KiB",
+        (pushed.bytes - before.1.bytes) / changes / 1024.0
+    );
+    println!(
+        "figure cluster_churn_pushes {:.1} snapshots",
+        (pushed.snapshots - before.1.snapshots) / changes
+    );
+    println!(
+        "figure cluster_resident_afterwards {:.0} MiB",
+        served.resident()?
+    );
+
+    let wide = churn::wide(&api, &followers, FLEET, CLIENTS)?;
+    print_times("cluster_wide", &wide)?;
+    ensure!(
+        served.metric("sidewall_xds_nacks_total")? == 0.0,
+        "something was refused"
+    );
+    Ok(())
+}
+
+fn print_times(name: &str, lags: &[Duration]) -> Result<()> {
+    ensure!(!lags.is_empty(), "{name}: nothing was measured");
+    let mut lags: Vec<f64> = lags.iter().map(|lag| lag.as_secs_f64() * 1e3).collect();
+    println!(
+        "figure {name}_last_client_median {:.1} ms",
+        percentile(&mut lags, 0.5)
+    );
+    println!(
+        "figure {name}_last_client_p99 {:.1} ms",
+        percentile(&mut lags, 0.99)
+    );
+    Ok(())
+}
+
+/// Of the first pods of each namespace.
+fn node_ids() -> impl Iterator<Item = String> {
+    let pods = (0..FLEET.namespaces)
+        .flat_map(|namespace| (0..CLIENTS).map(move |number| FLEET.pod(namespace, number, 0)));
+    pods.map(|pod| {
+        let ip = pod.ips.first().map(ToString::to_string).unwrap_or_default();
+        format!(
+            "sidecar~{ip}~{}.{}~cluster.local",
+            pod.id.name, pod.id.namespace
+        )
+    })
+}
