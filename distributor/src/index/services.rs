@@ -32,7 +32,7 @@ pub(super) struct TableChange {
     /// Where backends are different.
     pub(super) places: Vec<usize>,
     /// Whose snapshots may depend on those backends whatever its policies say: pods, and the pods
-    /// of nodes, that are among them or that the service's external addresses belong to.
+    /// of nodes, that are among them or that the service's addresses belong to.
     pub(super) addresses: BTreeSet<IpAddr>,
 }
 
@@ -179,7 +179,8 @@ impl Services {
 fn touched(service: &model::Service) -> impl Iterator<Item = IpAddr> {
     let backends = service.ports.iter().flat_map(|port| &port.backends);
     let backends = backends.map(|backend| backend.ip);
-    backends.chain(service.external_ips.iter().copied())
+    let addresses = service.cluster_ips.iter().chain(&service.external_ips);
+    backends.chain(addresses.copied())
 }
 
 fn of_slices<'a>(

@@ -176,6 +176,31 @@ fn a_backend_touches_those_whose_verdict_it_changes_and_itself() {
 }
 
 #[test]
+fn a_backend_touches_the_pods_of_a_node_that_its_service_lies_on() {
+    for is_external in [false, true] {
+        let mut on_node = service("y", "s", "backend", "192.168.0.1");
+        if is_external {
+            on_node.external_ips = std::mem::take(&mut on_node.cluster_ips);
+        }
+        let mut followed = Followed::new(Options::default());
+        let objects = [
+            node("n1", &["192.168.0.1"]),
+            Object::Pod(pod("z", "isolated", "isolated", "10.0.0.8")),
+            Object::Service(on_node),
+            policy("z", "isolated", None, None, Some(vec![])),
+        ];
+        followed.apply(objects.into_iter().map(apply));
+        let mut backend = pod("y", "backend", "backend", "10.0.1.1");
+        backend.node = None;
+        assert_eq!(
+            followed.apply([apply(Object::Pod(backend))]),
+            ["y/backend", "z/isolated"]
+        );
+        assert_eq!(followed.snapshots, followed.compiled_from_scratch());
+    }
+}
+
+#[test]
 fn a_pod_that_finishes_is_gone_and_its_address_may_be_another_s() {
     let mut followed = cluster();
     let mut finished = pod("x", "db", "db", "10.0.0.2");
