@@ -296,6 +296,52 @@ fn names_the_service_that_an_address_stands_for() {
     }
 }
 
+/// No range leads to the service: the pod that it ends at is the only sign that it matters.
+#[test]
+fn a_service_that_ends_at_an_allowed_pod_is_allowed() {
+    let mut cluster = world(Vec::new(), Mode::Audit);
+    let to_db = Peer::Pods(PodPeer {
+        namespaces: NamespaceScope::Own,
+        pods: selector("db"),
+    });
+    let policy = NetworkPolicy {
+        id: NamespacedName::new("default", "out"),
+        pod_selector: selector("web"),
+        ingress: None,
+        egress: Some(vec![Rule {
+            index: 0,
+            peers: Peers::Of(vec![to_db]),
+            ports: tcp(6379),
+        }]),
+        mode: Mode::Enforce,
+    };
+    cluster.policies.insert(policy.id.clone(), policy);
+    let service = Service {
+        id: NamespacedName::new("default", "db"),
+        cluster_ips: vec![ip("10.96.0.1")],
+        external_ips: Vec::new(),
+        ports: vec![ServicePort {
+            protocol: Protocol::Tcp,
+            port: 80,
+            node_port: None,
+            backends: vec![Backend {
+                ip: ip("10.0.0.1"),
+                port: 6379,
+            }],
+        }],
+    };
+    cluster.services.insert(service.id.clone(), service);
+    let web = NamespacedName::new("default", "web");
+    let bytes = compile_snapshot(&cluster, &[web], &Options::default());
+    let decision = Snapshot::check(bytes).unwrap().judge(&Flow {
+        source: ip("10.0.0.2"),
+        destination: ip("10.96.0.1"),
+        protocol: 6,
+        port: 80,
+    });
+    assert_eq!(decision.verdict, Verdict::Allow);
+}
+
 #[test]
 fn a_policy_without_rules_has_no_near_miss() {
     let snapshot = snapshot(&world(Vec::new(), Mode::Enforce));
