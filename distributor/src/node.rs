@@ -25,6 +25,7 @@ mod revocations;
 mod routing;
 pub mod ruleset;
 mod seen;
+mod watch;
 
 use std::io;
 use std::net::SocketAddr;
@@ -93,6 +94,7 @@ impl Node {
         let metrics = Metrics::register(own);
         let drops = nflog::Metrics::register(own);
         let (condition, conditions) = channel::channel(Condition::Waiting);
+        let (doubt, doubts) = channel::channel(0);
         let (change, changes) = channel::channel(None);
         let pages = Admin {
             condition: conditions,
@@ -102,6 +104,7 @@ impl Node {
             kernel: Nft,
             settings: settings.clone(),
             snapshots: snapshots.clone(),
+            doubts,
             condition,
             changes: change,
             metrics: metrics.clone(),
@@ -113,6 +116,7 @@ impl Node {
             metrics,
         };
         tokio::spawn(revocations.run(shutdown.clone()));
+        tokio::spawn(watch::run(doubt, shutdown.clone()));
         tokio::spawn(tell_drops(settings, snapshots, drops, shutdown.clone()));
         let (served, ()) = tokio::join!(
             pages.run(listener, shutdown.clone()),

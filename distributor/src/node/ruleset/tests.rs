@@ -8,7 +8,6 @@ mod kernel;
 mod listing;
 mod order;
 mod packet;
-mod planner;
 mod scratch;
 mod sequences;
 mod verdicts;
