@@ -26,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Between two events: 20 a second leave a server room that holds thousands of bad policies.
 const PACE: Duration = Duration::from_millis(50);
 
-/// Between two attempts at an event that the server failed to take: from half a second to a minute.
+/// Between two attempts at an event that the server failed to take: from half a second on to 30 seconds, with jitter.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 const PAUSES: ExponentialBuilder = ExponentialBuilder::new()
     .with_min_delay(Duration::from_millis(500))
