@@ -25,7 +25,6 @@ mod revocations;
 mod routing;
 pub mod ruleset;
 mod seen;
-mod watch;
 
 use std::io;
 use std::net::SocketAddr;
@@ -94,7 +93,6 @@ impl Node {
         let metrics = Metrics::register(own);
         let drops = nflog::Metrics::register(own);
         let (condition, conditions) = channel::channel(Condition::Waiting);
-        let (doubt, doubts) = channel::channel(0);
         let (change, changes) = channel::channel(None);
         let pages = Admin {
             condition: conditions,
@@ -104,7 +102,6 @@ impl Node {
             kernel: Nft,
             settings: settings.clone(),
             snapshots: snapshots.clone(),
-            doubts,
             condition,
             changes: change,
             metrics: metrics.clone(),
@@ -116,7 +113,6 @@ impl Node {
             metrics,
         };
         tokio::spawn(revocations.run(shutdown.clone()));
-        tokio::spawn(watch::run(doubt, shutdown.clone()));
         tokio::spawn(tell_drops(settings, snapshots, drops, shutdown.clone()));
         let (served, ()) = tokio::join!(
             pages.run(listener, shutdown.clone()),

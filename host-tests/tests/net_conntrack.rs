@@ -1,34 +1,33 @@
 //! Ending live connections through the kernel's own connection table.
 
+#[path = "net_conntrack/agent.rs"]
+mod agent;
 #[path = "net_conntrack/changes.rs"]
 mod changes;
 #[path = "net_conntrack/control_plane.rs"]
 mod control_plane;
 #[path = "net_support/kernel.rs"]
 mod kernel;
+#[path = "net_conntrack/proxies.rs"]
+mod proxies;
+#[path = "net_conntrack/revival.rs"]
+mod revival;
 #[path = "net_conntrack/silence.rs"]
 mod silence;
 
-use std::io::{self, Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use kernel::{
-    A, B, C, NODE, NODE_ADDRESSES, at, ip, nft, ping, revoke, revoke_some, scene, send_udp,
-    settings, topology, udp,
+    A, B, C, NODE, NODE_ADDRESSES, at, ip, nft, ping, revoke, scene, send_udp, topology, udp,
 };
 use serde_json::{Value, json};
-use sidewall_distributor::node::conntrack::Stage;
-use sidewall_distributor::node::ruleset::{self, Plan};
 use sidewall_host_tests::harness;
 use sidewall_host_tests::net::{self, Netns, Service, ServicePort, Topology};
 use sidewall_host_tests::probe::{Held, Protocol, Server};
 use sidewall_host_tests::wasm_host::scene::{pods, tcp};
 use sidewall_policy::compile::Options;
-use sidewall_policy::model::TcpPath;
-use sidewall_policy::snapshot::Snapshot;
 
 const OPEN: u16 = 8080;
 const OTHER: u16 = 9090;
@@ -51,7 +50,10 @@ fn main() -> ExitCode {
         ("closed_connections_go_without_a_record", closed),
         ("more_than_one_batch", many),
         ("nothing_to_do", nothing),
-        ("what_a_proxy_carries_is_left_to_it_first", proxied),
+        (
+            "what_a_proxy_carries_is_left_to_it_first",
+            proxies::come_first,
+        ),
         (
             "a_sidecars_connection_to_the_distributor_stays_open",
             control_plane::stays_open,
@@ -74,7 +76,11 @@ fn main() -> ExitCode {
         ),
         (
             "what_was_ended_stays_ended_though_the_server_goes_on",
-            no_revival,
+            revival::never,
+        ),
+        (
+            "an_answer_on_its_way_reopens_nothing",
+            revival::not_by_answers_on_their_way,
         ),
     ])
 }
@@ -408,161 +414,4 @@ fn nothing() -> Result<()> {
     ensure!(records.is_empty(), "all is allowed: {records:?}");
     assert_eq!(count(lab.node(NODE)?, &["udp"])?, 1);
     Ok(())
-}
-
-/// A sidecar's connections, and those that the node's Envoy took over, which are marked.
-fn proxied() -> Result<()> {
-    let lab = lab()?;
-    let node = lab.node(NODE)?;
-    nft(
-        node,
-        "table inet marks {
-           chain pre {
-             type filter hook prerouting priority dstnat + 6; policy accept;
-             ip saddr 10.244.1.11 ct mark set 0x10000
-             ip6 saddr fd00:244:1::11 ct mark set 0x10000
-           }
-         }",
-    )?;
-    let _b = Server::start(lab.pod("default/b")?, "b", Protocol::Tcp, OPEN)?;
-    let _c = Server::start(lab.pod("default/c")?, "c", Protocol::Tcp, OPEN)?;
-    let shut = scene()
-        .tcp_path("default/b", TcpPath::Sidecar)
-        .policy("default/a", "a", None, Some(Vec::new()))
-        .policy("default/b", "b", Some(Vec::new()), None)
-        .snapshot(&["default/a", "default/b"]);
-    for family in [0, 1] {
-        let hold = |from: &str, to: &str| {
-            Held::open(lab.pod(from)?, at(to, OPEN), PATIENCE).map_err(anyhow::Error::from)
-        };
-        let mut held = [hold("default/c", B[family])?, hold("default/a", C[family])?];
-        send_udp(lab.pod("default/c")?, 5000, at(B[family], 53))?;
-
-        let records = revoke_some(node, &shut, &Stage::Silence)?;
-        assert_eq!(field(&records, "protocol"), ["UDP"], "{records:?}");
-        for held in &mut held {
-            held.exchange(PATIENCE).map_err(anyhow::Error::msg)?;
-        }
-        // A third one that its proxy is closing.
-        let closing = lab
-            .pod("default/c")?
-            .run(|| TcpStream::connect(at(B[family], OPEN)))??;
-        closing.shutdown(std::net::Shutdown::Write)?;
-        let known = |state| count(node, &["tcp", state]);
-        let deadline = Instant::now() + PATIENCE;
-        while known("TIME_WAIT")? + known("CLOSE_WAIT")? + known("LAST_ACK")? == 0 {
-            ensure!(deadline > Instant::now(), "{:?}", table(node)?);
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        let records = revoke(node, &shut)?;
-        assert_eq!(field(&records, "protocol"), ["TCP", "TCP"], "{records:?}");
-        for held in &mut held {
-            ensure!(
-                held.exchange(SILENCE).is_err(),
-                "a denied connection answered"
-            );
-        }
-        assert_eq!(known("ESTABLISHED")?, 0);
-        ensure!(
-            known("TIME_WAIT")? + known("CLOSE_WAIT")? + known("LAST_ACK")? > 0,
-            "a closing connection was taken from its proxy: {:?}",
-            table(node)?
-        );
-    }
-    Ok(())
-}
-
-/// With the table that every node has. A server that keeps sending would have the kernel take up the
-/// connection again, the other way round.
-fn no_revival() -> Result<()> {
-    let lab = topology()?;
-    let node = lab.node(NODE)?;
-    let b = lab.pod("default/b")?;
-    stream_from(b, OPEN)?;
-    let settings = settings();
-    let kernel_only = || {
-        ["default/a", "default/b"]
-            .into_iter()
-            .fold(scene(), |scene, pod| scene.tcp_path(pod, TcpPath::Kernel))
-    };
-    let subjects = ["default/a", "default/b"];
-    let only_c = Some(vec![pods("c", tcp(OPEN, OPEN))]);
-    let open = kernel_only().snapshot(&subjects);
-    let closed = kernel_only()
-        .policy("default/b", "b", only_c, None)
-        .snapshot(&subjects);
-    let plan = |bytes: &[u8]| -> Result<Plan> {
-        let snapshot = Snapshot::check(bytes.to_vec())?;
-        Ok(Plan::new(&settings, Some(&snapshot)))
-    };
-    let run = |steps: Vec<ruleset::Step>| steps.iter().try_for_each(|step| nft(node, &step.script));
-    run(ruleset::install(&plan(&open)?))?;
-    for family in [0, 1] {
-        let watch = |pod: &str| {
-            lab.pod(pod)?
-                .run(|| TcpStream::connect(at(B[family], OPEN)))?
-                .map_err(anyhow::Error::from)
-        };
-        let (mut from_a, mut from_c) = (watch("default/a")?, watch("default/c")?);
-        ensure!(
-            hears(&mut from_a)? && hears(&mut from_c)?,
-            "both hear the server at first"
-        );
-
-        run(ruleset::transition(&plan(&open)?, &plan(&closed)?))?;
-        ensure!(hears(&mut from_a)?, "rules alone end nothing");
-        let records = revoke(node, &closed)?;
-        assert_eq!(records.len(), 1, "{records:?}");
-        std::thread::sleep(SILENCE);
-        while drain(&mut from_a)? > 0 {}
-        for _ in 0..3 {
-            from_a.write_all(b"still there?")?;
-            ensure!(!hears(&mut from_a)?, "a cut connection came back");
-        }
-        ensure!(hears(&mut from_c)?, "the allowed one goes on");
-        run(ruleset::transition(&plan(&closed)?, &plan(&open)?))?;
-    }
-    Ok(())
-}
-
-/// A server that sends something every few milliseconds, without being asked.
-fn stream_from(pod: &Netns, port: u16) -> Result<()> {
-    let listener = pod.run(|| TcpListener::bind(at("::", port)))??;
-    std::thread::spawn(move || {
-        for mut stream in listener.incoming().flatten() {
-            std::thread::spawn(move || {
-                while stream.write_all(b".").is_ok() {
-                    std::thread::sleep(Duration::from_millis(10));
-                }
-            });
-        }
-    });
-    Ok(())
-}
-
-/// Whether something new arrives within a while.
-fn hears(stream: &mut TcpStream) -> Result<bool> {
-    drain(stream)?;
-    stream.set_read_timeout(Some(SILENCE))?;
-    match stream.read(&mut [0; 64]) {
-        Ok(read) => Ok(read > 0),
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// Reads what is there already.
-fn drain(stream: &mut TcpStream) -> Result<usize> {
-    stream.set_nonblocking(true)?;
-    let mut total = 0;
-    let outcome = loop {
-        match stream.read(&mut [0; 4096]) {
-            Ok(0) => break Ok(total),
-            Ok(read) => total += read,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break Ok(total),
-            Err(error) => break Err(error.into()),
-        }
-    };
-    stream.set_nonblocking(false)?;
-    outcome
 }

@@ -1,8 +1,14 @@
 //! The agent, the node's Envoy and the distributor are killed in turn under traffic, and others
 //! tamper with the table: nothing that was denied opens, and nothing that the kernel carries closes.
 
+#![allow(clippy::print_stdout, reason = "figures of the run")]
+
+#[path = "node_failures/kills.rs"]
+mod kills;
 #[path = "node_failures/table.rs"]
 mod table;
+#[path = "node_support/traffic.rs"]
+mod traffic;
 #[path = "node_support/world.rs"]
 mod world;
 
@@ -14,10 +20,9 @@ use anyhow::{Result, ensure};
 use sidewall_host_tests::harness;
 use sidewall_host_tests::lab::{Expect, Family, Lab, LabConfig, Plane, Probe};
 use sidewall_host_tests::probe::{Held, Protocol};
+use traffic::PATIENCE;
 use world::{Path, Pod, cluster, hold_to, policy};
 
-/// How long an answer may take on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(3);
 /// What comes back, comes back within this time.
 const BACK: Duration = Duration::from_secs(20);
 const NODE: &str = "node-1";
@@ -25,6 +30,10 @@ const FILE: &str = "policies.yaml";
 
 fn main() -> ExitCode {
     harness::main(&[
+        (
+            "under_traffic_nothing_opens_and_the_kernel_loses_nothing",
+            kills::under_traffic,
+        ),
         ("without_an_agent_the_rules_stay", agent),
         ("without_a_node_envoy_only_its_tcp_is_closed", node_envoy),
         ("without_a_distributor_everything_stays", distributor),

@@ -27,6 +27,55 @@ proptest! {
     ) {
         agrees(&cluster, &aims)?;
     }
+
+    /// Tables of other snapshots of much the same cluster, and of another one.
+    #[test]
+    fn tables_that_say_the_same_show_the_same(
+        cluster in support::cluster::cluster(),
+        other in support::cluster::cluster(),
+        missing in any::<proptest::sample::Index>(),
+    ) {
+        let mut smaller = cluster.clone();
+        if !smaller.pods.is_empty() {
+            let missing = missing.get(&cluster.pods.keys().collect::<Vec<_>>()).to_owned();
+            smaller.pods.remove(missing);
+        }
+        let [whole, smaller, other] = [&cluster, &smaller, &other].map(snapshot);
+        for (pod, others) in [(&whole, &whole), (&whole, &smaller), (&whole, &other)]
+            .into_iter()
+            .flat_map(|(one, others)| one.pods().map(move |pod| (pod, others)))
+        {
+            for (table, other) in others
+                .pods()
+                .flat_map(|other| [(pod.egress, other.egress), (pod.ingress, other.ingress)])
+            {
+                if table.says_the_same(other) {
+                    prop_assert_eq!(shown(table), shown(other));
+                } else {
+                    prop_assert_ne!((table.id(), whole.revision()), (other.id(), others.revision()));
+                }
+            }
+        }
+    }
+}
+
+fn snapshot(cluster: &Cluster) -> Snapshot {
+    let ids: Vec<NamespacedName> = cluster.pods.keys().cloned().collect();
+    let bytes = compile_snapshot(cluster, &ids, &Options::default());
+    Snapshot::check(bytes).expect("the compiler's own output passes its check")
+}
+
+/// Everything that a table shows, in words.
+fn shown(table: TableRules<'_>) -> String {
+    let hosts = table.hosts().map(|(ip, class)| (ip, table.class(class)));
+    let ranges = table.ranges();
+    let ranges = ranges.map(|(first, last, class)| (first, last, table.class(class)));
+    format!(
+        "{:?} {:?} {:?}",
+        table.policies().collect::<Vec<_>>(),
+        hosts.collect::<Vec<_>>(),
+        ranges.collect::<Vec<_>>()
+    )
 }
 
 fn agrees(cluster: &Cluster, aims: &[Aim]) -> TestCaseResult {

@@ -11,8 +11,9 @@
 //! the table is not there. A table of an earlier agent stays in force until the first snapshot
 //! arrives; without one everything in the pod ranges is closed.
 //!
-//! Looking for drift reads the whole table, which takes long if that is large. A change does not wait
-//! for it: the look is given up, unless the last one that was not is too long ago.
+//! Somebody else's change is noticed by the number of transactions that the kernel counts: those of the
+//! agent are known. Whether one concerned the table is seen by reading it, which takes long if it is
+//! large. A change does not wait for that: the look is given up, unless the doubt is too old.
 
 use std::fmt;
 use std::sync::Arc;
@@ -27,15 +28,20 @@ use tracing::{debug, error, info, warn};
 
 use super::kernel::{Kernel, KernelError};
 use super::metrics::Metrics;
-use super::revocations::Change;
-use super::ruleset::{Existing, Plan, Settings, replace, transition};
+use super::ruleset::{Existing, Plan, Planner, Settings, replace, transition};
 
 /// The pause after a failure, doubled with each one that follows.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
+/// How often is looked whether somebody has changed the kernel's rules.
+const GLANCE: Duration = Duration::from_millis(500);
+
+/// Where others change rules all the time, reading the table takes one part in so many of it at most.
+const LOOK_SHARE: u32 = 10;
+
 /// For how long looks at the table may be given up.
-const LOOKED_WITHIN: Duration = Duration::from_secs(10);
+const DOUBT: Duration = Duration::from_secs(10);
 
 /// How the node is doing; printed as one line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,41 +71,58 @@ pub(super) struct Agent<K> {
     pub(super) kernel: K,
     pub(super) settings: Settings,
     pub(super) snapshots: watch::Receiver<Option<Arc<Snapshot>>>,
-    /// Says that the table may not be what it should be.
-    pub(super) doubts: watch::Receiver<u64>,
     pub(super) condition: watch::Sender<Condition>,
-    /// Is told of every change of the table, once it is in force.
-    pub(super) changes: watch::Sender<Option<Change>>,
+    /// Is told when the table was changed last.
+    pub(super) changes: watch::Sender<Option<Instant>>,
     pub(super) metrics: Metrics,
 }
 
 /// What the agent has done so far.
 struct Memory {
+    planner: Planner,
     /// What the kernel holds; `None` when that is not known.
     plan: Option<Plan>,
     /// When to try again after a failure, and how long the pause was.
     retry: Option<(Instant, Duration)>,
+    /// The generation of the kernel's rules with which the table was as it should be.
+    trusted: Option<u32>,
+    /// Since when it may not be.
+    doubted: Option<Instant>,
+    /// When to see to that next.
+    glance: Instant,
     /// A look at the table that is under way.
     look: Option<Look>,
-    /// When one ended that was not given up.
-    looked: Instant,
 }
 
-type Look = AbortOnDropHandle<Result<Existing, KernelError>>;
+type Look = AbortOnDropHandle<Result<Found, KernelError>>;
+
+/// What a look at the table has found.
+struct Found {
+    /// Before it.
+    generation: Option<u32>,
+    existing: Existing,
+    took: Duration,
+}
 
 impl<K: Kernel> Agent<K> {
     /// Runs until `shutdown` is cancelled. The table stays.
     pub(super) async fn run(mut self, shutdown: CancellationToken) {
         let mut memory = Memory {
+            planner: Planner::default(),
             plan: None,
             retry: None,
+            trusted: None,
+            doubted: None,
+            glance: Instant::now() + GLANCE,
             look: None,
-            looked: Instant::now(),
         };
         self.update(&mut memory).await;
         loop {
             let retry = memory.retry.map(|(at, _)| at);
-            let may_change = memory.look.is_none() || memory.looked.elapsed() < LOOKED_WITHIN;
+            let is_free = memory.look.is_none() && memory.retry.is_none();
+            let glance = is_free.then_some(memory.glance);
+            let is_fresh = |doubted: Instant| doubted.elapsed() < DOUBT;
+            let may_change = memory.look.is_none() || memory.doubted.is_none_or(is_fresh);
             tokio::select! {
                 () = shutdown.cancelled() => return,
                 changed = self.snapshots.changed(), if may_change => match changed {
@@ -107,10 +130,8 @@ impl<K: Kernel> Agent<K> {
                     // Whoever feeds us has ended: so will this process.
                     Err(_) => shutdown.cancelled().await,
                 },
-                Ok(()) = self.doubts.changed(), if memory.look.is_none() => {
-                    memory.look = Some(self.look());
-                }
-                existing = end_of(&mut memory.look) => self.examine(&mut memory, existing).await,
+                () = at(glance) => self.glance(&mut memory).await,
+                found = end_of(&mut memory.look) => self.examine(&mut memory, found).await,
                 () = at(retry) => self.update(&mut memory).await,
             }
         }
@@ -119,10 +140,12 @@ impl<K: Kernel> Agent<K> {
     /// Brings the table up to date with the newest snapshot.
     async fn update(&mut self, memory: &mut Memory) {
         // What it would find is not what will be there.
-        memory.look = None;
+        if memory.look.take().is_some() {
+            memory.glance = Instant::now() + GLANCE;
+        }
         let snapshot = self.snapshots.borrow_and_update().clone();
         let started = Instant::now();
-        match self.apply(memory, snapshot.as_deref()).await {
+        match self.apply(memory, snapshot.as_ref()).await {
             Ok(0) => {
                 memory.retry = None;
                 self.tell(snapshot.as_deref());
@@ -134,10 +157,7 @@ impl<K: Kernel> Agent<K> {
                 self.metrics.generation.inc();
                 self.tell(snapshot.as_deref());
                 debug!(steps, ?took, "applied");
-                let at = Instant::now();
-                if let Some(snapshot) = snapshot {
-                    self.changes.send_replace(Some(Change { at, snapshot }));
-                }
+                self.changes.send_replace(Some(Instant::now()));
             }
             Err(error) => self.fail(memory, &error),
         }
@@ -147,40 +167,72 @@ impl<K: Kernel> Agent<K> {
     async fn apply(
         &self,
         memory: &mut Memory,
-        snapshot: Option<&Snapshot>,
+        snapshot: Option<&Arc<Snapshot>>,
     ) -> Result<usize, KernelError> {
-        let plan = Plan::new(&self.settings, snapshot);
-        let steps = if let Some(known) = memory.plan.take() {
-            transition(&known, &plan)
+        let plan = memory.planner.plan(&self.settings, snapshot);
+        let before = self.generation().await;
+        let was_trusted = before == memory.trusted.take();
+        let (steps, is_certain) = if let Some(known) = memory.plan.take() {
+            (transition(&known, &plan), was_trusted)
         } else {
             let existing = self.kernel.list().await?;
             if snapshot.is_none() && !existing.is_absent() {
                 info!("the table of an earlier agent stays in force until a snapshot arrives");
                 return Ok(0);
             }
-            replace(&existing, &plan)
+            (replace(&existing, &plan), true)
         };
+        let mut own = before.filter(|_| is_certain);
         for step in &steps {
             self.kernel.run(step).await?;
+            own = own.map(|own| own.wrapping_add(1));
         }
         memory.plan = Some(plan);
+        memory.trusted = self.generation().await.filter(|now| own == Some(*now));
         Ok(steps.len())
     }
 
-    /// Begins to look at the table.
-    fn look(&self) -> Look {
+    /// The generation of the kernel's rules. Without one the table is looked at, and whatever is wrong
+    /// is told then.
+    async fn generation(&self) -> Option<u32> {
+        self.kernel.generation().await.ok()
+    }
+
+    /// Begins to look at the table if somebody may have changed it.
+    async fn glance(&self, memory: &mut Memory) {
+        memory.glance = Instant::now() + GLANCE;
+        let generation = self.generation().await;
+        if generation.is_some() && generation == memory.trusted {
+            memory.doubted = None;
+            return;
+        }
+        memory.doubted.get_or_insert_with(Instant::now);
         let kernel = self.kernel.clone();
-        AbortOnDropHandle::new(tokio::spawn(async move { kernel.list().await }))
+        let look = async move {
+            let started = Instant::now();
+            let existing = kernel.list().await?;
+            Ok(Found {
+                generation,
+                existing,
+                took: started.elapsed(),
+            })
+        };
+        memory.look = Some(AbortOnDropHandle::new(tokio::spawn(look)));
     }
 
     /// Tells whether the table is what it should be, and mends it.
-    async fn examine(&mut self, memory: &mut Memory, existing: Result<Existing, KernelError>) {
+    async fn examine(&mut self, memory: &mut Memory, found: Result<Found, KernelError>) {
         memory.look = None;
-        memory.looked = Instant::now();
-        let existing = match existing {
-            Ok(existing) => existing,
+        memory.doubted = None;
+        let Found {
+            generation,
+            existing,
+            took,
+        } = match found {
+            Ok(found) => found,
             Err(error) => return self.fail(memory, &error),
         };
+        memory.glance = Instant::now() + GLANCE.max(LOOK_SHARE * took);
         let drift = match &memory.plan {
             Some(plan) => existing.drift(plan),
             // Of a table of an earlier agent only its absence can be told.
@@ -188,6 +240,7 @@ impl<K: Kernel> Agent<K> {
             None => Vec::new(),
         };
         if drift.is_empty() {
+            memory.trusted = generation;
             return;
         }
         warn!(
@@ -233,10 +286,10 @@ impl<K: Kernel> Agent<K> {
 }
 
 /// What a look has found. It must be taken away then. Without a look, waits for ever.
-async fn end_of(look: &mut Option<Look>) -> Result<Existing, KernelError> {
+async fn end_of(look: &mut Option<Look>) -> Result<Found, KernelError> {
     match look {
         Some(look) => match look.await {
-            Ok(existing) => existing,
+            Ok(found) => found,
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         },
         None => std::future::pending().await,

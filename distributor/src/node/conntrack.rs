@@ -2,9 +2,12 @@
 //!
 //! The kernel's rules judge first packets; what was allowed once goes on as *established* until its
 //! entry in the connection table is gone. So after each change of the rules the table is read, every
-//! connection judged again, and those denied now are silenced by a mark and deleted a little later
-//! ([`Stage`]). What they send then is new to the kernel and judged by the new rules; TCP cannot
-//! revive, for it does not begin with a SYN. One that is allowed again by then goes on.
+//! connection judged again, and those denied now are silenced by a mark: nothing passes on them any more,
+//! either way. They stay in the table for a while, for an answer that is on its way to a connection
+//! that is gone would be taken for the beginning of another one, the other way round; a [`Docket`]
+//! tells when they may be deleted. What they send then is new to the kernel and judged by the new
+//! rules; TCP cannot revive, for it does not begin with a SYN. One that is allowed again by then goes
+//! on.
 //!
 //! Reading a long table takes a while, and the next change does not wait for it: each piece is judged
 //! by the snapshot that is the newest when it is read, and what is denied is dealt with before the
@@ -22,11 +25,12 @@
 //!   in a zone of its own and ends with the client's leg, which is in the default zone.
 //!
 //! A connection that a proxy carries too, the node's Envoy or a pod's sidecar, is closed best by the
-//! proxy, which tells both ends. Such connections are given time by [`Stage`], and left alone once
+//! proxy, which tells both ends. Such connections are not silenced but given time, and left alone once
 //! they are closing.
 //!
 //! Connections that a helper expected (the data connection of FTP) are judged like any other.
 
+mod docket;
 mod entry;
 mod judge;
 
@@ -36,9 +40,11 @@ use std::sync::Arc;
 use sidewall_policy::record::Record;
 use sidewall_policy::snapshot::Snapshot;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::netlink::{CONNTRACK, NLM_F_DUMP, Reply, Request, Socket, Subject, messages};
 use super::ruleset::Settings;
+pub use docket::{Docket, Graces};
 use entry::Entry;
 use judge::{Court, Order};
 
@@ -53,19 +59,6 @@ const BATCH: usize = 64;
 
 /// The sequence number of the listing; changes have their place in a batch.
 const LISTING: u32 = u32::MAX;
-
-/// How far it goes.
-#[derive(Clone, Debug)]
-pub enum Stage {
-    /// Connections that only the kernel carries fall silent: nothing passes on them any more, either
-    /// way. They stay in the table, for an answer that is on its way to a connection that is gone
-    /// would be taken for the beginning of another one, the other way round.
-    Silence,
-    /// What this earlier snapshot denied already has been silent for long enough, and is deleted, and
-    /// so is what a proxy carries and should have closed by now. What is denied only since then falls
-    /// silent.
-    End(Arc<Snapshot>),
-}
 
 /// Why connections that are denied may still be there.
 #[derive(Debug, thiserror::Error)]
@@ -100,9 +93,10 @@ pub enum Error {
     },
 }
 
-/// Ends every connection of this node's pods that the newest of `snapshots` denies, and those of
-/// addresses in this node's pod ranges that it does not know, as far as `stage` goes. `report` is told
-/// of each once; of those that were closed already, and are only remembered, it is not.
+/// Silences every connection of this node's pods that the newest of `snapshots` denies, and those of
+/// addresses in this node's pod ranges that it does not know, and deletes those that have been on the
+/// docket for long enough; [`Docket::next`] says when to come back for the others. `report` is told of
+/// each once; of those that were closed already, and are only remembered, it is not.
 ///
 /// # Errors
 /// When some that are denied may go on. The others have been ended.
@@ -112,10 +106,10 @@ pub enum Error {
 pub async fn revoke(
     snapshots: &watch::Receiver<Option<Arc<Snapshot>>>,
     settings: &Settings,
-    stage: &Stage,
+    docket: &mut Docket,
     mut report: impl FnMut(&Record),
 ) -> Result<(), Error> {
-    let mut court = Court::new(snapshots, settings, stage).map_err(Error::Addresses)?;
+    let mut court = Court::new(snapshots, settings, docket).map_err(Error::Addresses)?;
     let open = || Socket::open(QUEUE).map_err(step("open a socket to"));
     let (mut listing, mut changes) = (open()?, open()?);
     ask_for_all(&listing).await.map_err(step("list"))?;
@@ -124,6 +118,7 @@ pub async fn revoke(
     while !is_over {
         let datagram = listing.receive().await.map_err(step("list"))?;
         court.catch_up();
+        let now = Instant::now();
         let mut orders = Vec::new();
         for message in messages(datagram) {
             match message.reply {
@@ -131,7 +126,7 @@ pub async fn revoke(
                 Reply::Failed(error) => return Err(step("list")(error)),
                 Reply::Object { family, attributes } => {
                     let entry = Entry::read(family, attributes);
-                    orders.extend(entry.and_then(|entry| court.order(&entry)));
+                    orders.extend(entry.and_then(|entry| court.order(&entry, now)));
                 }
             }
         }
@@ -147,6 +142,7 @@ pub async fn revoke(
             }
         }
     }
+    court.adjourn();
     let kept = refusals.len();
     match refusals.into_iter().next() {
         None => Ok(()),

@@ -1,9 +1,10 @@
 //! The seam to the kernel's rules: what runs a script and tells what is there.
 
+mod read;
+
 use std::collections::BTreeMap;
 use std::future::Future;
-
-use serde::Deserialize;
+use std::io;
 
 use super::program::{self, ProgramError};
 use super::ruleset::{Existing, Step, TABLE, UnreadableListing};
@@ -17,6 +18,17 @@ pub enum KernelError {
     /// `nft` printed something strange.
     #[error(transparent)]
     Listing(#[from] UnreadableListing),
+    /// The kernel did not tell.
+    #[error(
+        "cannot ask the kernel for {what} of its rules: {source}; this needs CAP_NET_ADMIN in the node's \
+         network namespace"
+    )]
+    Netlink {
+        /// What it was asked for.
+        what: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
 }
 
 /// The kernel's rules, or something that plays them.
@@ -24,8 +36,11 @@ pub(super) trait Kernel: Clone + Send + Sync + 'static {
     /// Runs one transaction: all of it comes into force, or nothing.
     fn run(&self, step: &Step) -> impl Future<Output = Result<(), KernelError>> + Send;
 
-    /// What is there of our table.
+    /// What is there of our table. Takes long if that is large.
     fn list(&self) -> impl Future<Output = Result<Existing, KernelError>> + Send;
+
+    /// A number that goes up by one with every transaction, whoever made it and in whichever table.
+    fn generation(&self) -> impl Future<Output = Result<u32, KernelError>> + Send;
 }
 
 /// This machine, by way of `nft`, in the network namespace of the process.
@@ -49,32 +64,17 @@ impl Kernel for Nft {
         }
         Err(program::refused("nft", &line, outcome).into())
     }
+
+    async fn generation(&self) -> Result<u32, KernelError> {
+        read::generation().await.map_err(failed("the generation"))
+    }
 }
 
 /// The named counters of the table, in packets; none without a table.
 pub(super) async fn counters() -> Result<BTreeMap<String, u64>, KernelError> {
-    #[derive(Deserialize)]
-    struct Listing {
-        nftables: Vec<Item>,
-    }
-    #[derive(Deserialize)]
-    struct Item {
-        counter: Option<Counter>,
-    }
-    #[derive(Deserialize)]
-    struct Counter {
-        name: String,
-        packets: u64,
-    }
-    let line = format!("-j list counters table inet {TABLE}");
-    let outcome = program::run("nft", &line, "").await?;
-    if !outcome.status.success() {
-        return Ok(BTreeMap::new());
-    }
-    let listing: Listing =
-        serde_json::from_str(&outcome.stdout).map_err(UnreadableListing::from)?;
-    let counters = listing.nftables.into_iter().filter_map(|item| item.counter);
-    Ok(counters
-        .map(|counter| (counter.name, counter.packets))
-        .collect())
+    read::counters().await.map_err(failed("the counters"))
+}
+
+fn failed(what: &'static str) -> impl Fn(io::Error) -> KernelError {
+    move |source| KernelError::Netlink { what, source }
 }

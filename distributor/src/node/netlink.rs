@@ -1,5 +1,5 @@
-//! Netlink to the kernel's netfilter: a socket, and messages as far as conntrack and nflog need
-//! them.
+//! Netlink to the kernel's netfilter: a socket, and messages as far as conntrack, nflog and
+//! nftables need them.
 //!
 //! What is not needed for a decision is never decoded. Attributes that go back to the kernel, such
 //! as the tuple of a connection that shall be deleted, go back byte for byte, so that a field this
@@ -15,7 +15,7 @@ mod message;
 mod socket;
 
 pub use message::{
-    Attribute, CONNTRACK, LOG, Message, NLM_F_ACK, NLM_F_DUMP, Reply, Request, Subject, attribute,
-    attributes, be16, be32, messages,
+    Attribute, CONNTRACK, LOG, Message, NFTABLES, NLM_F_ACK, NLM_F_DUMP, Reply, Request, Subject,
+    attribute, attributes, be16, be32, be64, messages,
 };
 pub use socket::Socket;

@@ -90,6 +90,13 @@ impl Agent {
         Ok(started.elapsed())
     }
 
+    /// Asks for its metrics, and says how long that took.
+    pub fn scrape(&self) -> Result<Duration> {
+        let started = Instant::now();
+        self.get("/metrics")?;
+        Ok(started.elapsed())
+    }
+
     fn get(&self, path: &str) -> Result<String> {
         let address: SocketAddr = ADMIN.parse()?;
         let get = || http::get(address, path, PATIENCE);

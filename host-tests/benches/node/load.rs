@@ -73,15 +73,21 @@ fn compare(name: &str, world: &World) -> Result<()> {
             peer.keep(round, [agent.apply(snapshot)?, theirs]);
         }
     }
-    // So long after the last change the agent looks whether the table is as it should be.
+    // So long after somebody else's change the agent looks whether the table is as it should be.
     let mut looked_at = Vec::new();
     for round in 0..LOOKS {
+        ours.command("nft")
+            .args(["add", "table", "inet", "others"])
+            .status()?;
         thread::sleep(UNTIL_LOOK);
         let snapshot = if round % 2 == 0 { &more_local } else { &base };
         looked_at.push(agent.apply(snapshot)?.as_secs_f64() * 1e3);
     }
     let looked_at = bench::median(looked_at);
     println!("figure node_change_while_looked_at_{name} {looked_at:.1} ms");
+    let scrapes = (0..LOOKS).map(|_| Ok(agent.scrape()?.as_secs_f64() * 1e3));
+    let scrape = bench::median(scrapes.collect::<Result<_>>()?);
+    println!("figure node_scrape_{name} {scrape:.2} ms");
     local.print(&format!("node_change_of_own_pod_{name}"));
     peer.print(&format!("node_change_of_peer_{name}"));
     Ok(())

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use sidewall_distributor::node::conntrack::{self, Stage};
+use sidewall_distributor::node::conntrack::{self, Docket, Graces};
 use sidewall_distributor::node::ruleset::Settings;
 use sidewall_host_tests::bench;
 use sidewall_host_tests::net::Netns;
@@ -113,8 +113,13 @@ fn judge(
             .enable_all()
             .build()?;
         let mut ended = 0;
+        let long = Duration::from_secs(3600);
+        let mut docket = Docket::new(Graces {
+            proxied: long,
+            silenced: long,
+        });
         let started = Instant::now();
-        let judging = conntrack::revoke(&snapshots, settings, &Stage::Silence, |_| ended += 1);
+        let judging = conntrack::revoke(&snapshots, settings, &mut docket, |_| ended += 1);
         runtime.block_on(judging)?;
         Ok((started.elapsed(), ended))
     })?

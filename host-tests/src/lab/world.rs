@@ -85,7 +85,12 @@ impl World {
                 .nodes
                 .insert(node.name.to_string(), node.addresses.clone());
         }
-        for pod in cluster.pods.values() {
+        let owners = owners(cluster);
+        let is_there = |pod: &&model::Pod| {
+            let owns = |ip| owners.get(ip).is_some_and(|owner| owner.id == pod.id);
+            pod.host_network || pod.ips.iter().any(owns)
+        };
+        for pod in cluster.pods.values().filter(is_there) {
             let notes = notes.pods.get(&pod.id.to_string());
             let sidecar = match plane {
                 Plane::Proxy => notes.is_none_or(|notes| notes.sidecar),
@@ -122,6 +127,20 @@ impl World {
             .map(|(name, service)| translation(name, service.addresses.clone(), &service.ports))
             .collect()
     }
+}
+
+/// Whom each address stands for: a network has it once, however many objects still name it.
+fn owners(cluster: &Cluster) -> BTreeMap<IpAddr, &model::Pod> {
+    let mut owners: BTreeMap<IpAddr, &model::Pod> = BTreeMap::new();
+    for pod in cluster.pods.values().filter(|pod| pod.is_selectable()) {
+        for ip in &pod.ips {
+            let owner = owners.entry(*ip).or_insert(pod);
+            if owner.claim() < pod.claim() {
+                *owner = pod;
+            }
+        }
+    }
+    owners
 }
 
 impl Pod {

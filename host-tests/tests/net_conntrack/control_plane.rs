@@ -6,7 +6,7 @@ use sidewall_host_tests::net::{self, Service, ServicePort};
 use sidewall_host_tests::probe::{Held, Protocol, Server};
 use sidewall_policy::model::TcpPath;
 
-use super::kernel::{A, B, C, NODE, at, ends, ip, revoke_by, scene, settings};
+use super::kernel::{A, B, C, NODE, at, impatient, ip, revoke_by, scene, settings};
 use super::{OPEN, PATIENCE, SILENCE, field, lab};
 
 /// Where sidecars dial; a replica on another node answers.
@@ -47,7 +47,7 @@ pub fn stays_open() -> Result<()> {
             hold("default/a", C[family], OPEN)?,
             hold("default/b", SERVICE[family], DIALLED)?,
         ];
-        let records = revoke_by(lab.node(NODE)?, &shut, &settings, &ends(&shut)?)?;
+        let records = revoke_by(lab.node(NODE)?, &shut, &settings, &mut impatient())?;
         let sources = field(&records, "source");
         ensure!(
             sources.len() == 2

@@ -1,7 +1,10 @@
 //! What a change denies falls silent first, with the table that every node has, and is deleted later.
 
+use std::thread;
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
-use sidewall_distributor::node::conntrack::Stage;
+use sidewall_distributor::node::conntrack::{Docket, Graces};
 use sidewall_distributor::node::ruleset::{self, Plan};
 use sidewall_host_tests::probe::{Held, Protocol, Server};
 use sidewall_host_tests::wasm_host::scene::{pods, tcp};
@@ -9,7 +12,7 @@ use sidewall_policy::model::TcpPath;
 use sidewall_policy::snapshot::Snapshot;
 
 use super::kernel::{
-    B, NODE, at, ends, nft, revoke, revoke_some, scene, send_udp, settings, topology,
+    B, NODE, at, nft, revoke, revoke_by, scene, send_udp, settings, silence, topology,
 };
 use super::{OPEN, PATIENCE, SILENCE, count};
 
@@ -54,14 +57,14 @@ pub fn falls_and_lifts() -> Result<()> {
             Held::open(a, at(B[family], OPEN), PATIENCE)?,
             Held::open_udp(a, at(B[family], OPEN), PATIENCE)?,
         ];
-        let silence = |held: &mut [Held; 2]| -> Result<()> {
+        let fall_silent = |held: &mut [Held; 2]| -> Result<()> {
             run(ruleset::transition(&plan(&open)?, &plan(&closed)?))?;
-            let records = revoke_some(node, &closed, &Stage::Silence)?;
+            let records = silence(node, &closed)?;
             ensure!(records.len() >= held.len(), "{records:?}");
-            let records = revoke_some(node, &closed, &Stage::Silence)?;
+            let records = silence(node, &closed)?;
             ensure!(records.is_empty(), "each is recorded once: {records:?}");
             // Who carries it from now on does not matter to what is silent already.
-            let records = revoke_some(node, &behind_sidecar, &Stage::Silence)?;
+            let records = silence(node, &behind_sidecar)?;
             ensure!(records.is_empty(), "{records:?}");
             for held in held {
                 let answered = held.exchange(SILENCE);
@@ -69,9 +72,9 @@ pub fn falls_and_lifts() -> Result<()> {
             }
             Ok(())
         };
-        silence(&mut held)?;
+        fall_silent(&mut held)?;
         run(ruleset::transition(&plan(&closed)?, &plan(&open)?))?;
-        let records = revoke_some(node, &open, &Stage::Silence)?;
+        let records = silence(node, &open)?;
         ensure!(records.is_empty(), "{records:?}");
         let [_, datagrams] = &mut held;
         datagrams.exchange(PATIENCE).map_err(anyhow::Error::msg)?;
@@ -81,7 +84,7 @@ pub fn falls_and_lifts() -> Result<()> {
             Held::open(a, at(B[family], OPEN), PATIENCE)?,
             Held::open_udp(a, at(B[family], OPEN), PATIENCE)?,
         ];
-        silence(&mut held)?;
+        fall_silent(&mut held)?;
         let records = revoke(node, &closed)?;
         ensure!(records.is_empty(), "each is recorded once: {records:?}");
         let left = count(node, &["udp"])? + count(node, &["ESTABLISHED"])?;
@@ -91,8 +94,12 @@ pub fn falls_and_lifts() -> Result<()> {
     Ok(())
 }
 
-/// A change may come shortly before another one's connections are deleted: its own stay a while.
+/// It has its time, also if another change allowed it for a moment shortly before.
 pub fn comes_first() -> Result<()> {
+    let grace = Graces {
+        proxied: Duration::ZERO,
+        silenced: Duration::from_millis(300),
+    };
     let lab = topology()?;
     let node = lab.node(NODE)?;
     let open = scene().snapshot(&PODS);
@@ -101,15 +108,24 @@ pub fn comes_first() -> Result<()> {
         .snapshot(&PODS);
     nft(node, TRACKING)?;
     for family in [0, 1] {
+        let mut docket = Docket::new(grace);
+        let mut revoke = |snapshot| revoke_by(node, snapshot, &settings(), &mut docket);
         send_udp(lab.pod("default/a")?, 5000, at(B[family], 53))?;
-        let records = revoke_some(node, &closed, &ends(&open)?)?;
-        ensure!(records.len() == 1, "{records:?}");
-        let known = [count(node, &["udp"])?, count(node, &["udp", SILENT])?];
-        ensure!(known == [1, 1], "known, and silent: {known:?}");
-        let records = revoke_some(node, &closed, &ends(&open)?)?;
-        ensure!(records.is_empty(), "each is recorded once: {records:?}");
-        ensure!(count(node, &["udp"])? == 1, "its time had not come");
-        let records = revoke(node, &closed)?;
+        for _ in 0..2 {
+            let records = revoke(&closed)?;
+            ensure!(records.len() == 1, "{records:?}");
+            let known = [count(node, &["udp"])?, count(node, &["udp", SILENT])?];
+            ensure!(known == [1, 1], "known, and silent: {known:?}");
+            let records = revoke(&closed)?;
+            ensure!(records.is_empty(), "each is recorded once: {records:?}");
+            ensure!(count(node, &["udp"])? == 1, "its time had not come");
+            revoke(&open)?;
+            ensure!(count(node, &["udp", SILENT])? == 0, "it may speak again");
+            thread::sleep(grace.silenced);
+        }
+        revoke(&closed)?;
+        thread::sleep(grace.silenced);
+        let records = revoke(&closed)?;
         ensure!(records.is_empty(), "each is recorded once: {records:?}");
         ensure!(count(node, &["udp"])? == 0, "its time had come");
     }

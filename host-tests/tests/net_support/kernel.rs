@@ -16,7 +16,7 @@ use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrStorage, sendto, socket,
 };
 use serde_json::Value;
-use sidewall_distributor::node::conntrack::{self, Stage};
+use sidewall_distributor::node::conntrack::{self, Docket, Graces};
 use sidewall_distributor::node::ruleset::Settings;
 use sidewall_host_tests::net::{Netns, Node, Plan, Pod, Topology};
 use sidewall_host_tests::wasm_host::scene::Scene;
@@ -188,30 +188,43 @@ pub fn chain(error: impl Into<anyhow::Error>) -> String {
     format!("{:#}", error.into())
 }
 
-/// Ends connections that have been denied for a while, in the namespace of a node.
+/// Nothing is deleted by this one.
+pub fn patient() -> Docket {
+    let long = Duration::from_secs(3600);
+    Docket::new(Graces {
+        proxied: long,
+        silenced: long,
+    })
+}
+
+/// Deletes what is denied at once, as if it had been for long enough.
+pub fn impatient() -> Docket {
+    Docket::new(Graces {
+        proxied: Duration::ZERO,
+        silenced: Duration::ZERO,
+    })
+}
+
+/// Ends connections in the namespace of a node.
 pub fn revoke(node: &Netns, snapshot: &[u8]) -> Result<Vec<Value>> {
-    revoke_some(node, snapshot, &ends(snapshot)?)
+    revoke_by(node, snapshot, &settings(), &mut impatient())
 }
 
-/// The stage that ends what this snapshot denied.
-pub fn ends(snapshot: &[u8]) -> Result<Stage> {
-    Ok(Stage::End(checked(snapshot)?))
-}
-
-pub fn revoke_some(node: &Netns, snapshot: &[u8], stage: &Stage) -> Result<Vec<Value>> {
-    revoke_by(node, snapshot, &settings(), stage)
+/// Silences connections.
+pub fn silence(node: &Netns, snapshot: &[u8]) -> Result<Vec<Value>> {
+    revoke_by(node, snapshot, &settings(), &mut patient())
 }
 
 pub fn revoke_by(
     node: &Netns,
     snapshot: &[u8],
     settings: &Settings,
-    stage: &Stage,
+    docket: &mut Docket,
 ) -> Result<Vec<Value>> {
     let (_, snapshots) = watch::channel(Some(checked(snapshot)?));
     let mut records = Vec::new();
     let report = |record: &record::Record| records.push(fields(record));
-    let revocation = conntrack::revoke(&snapshots, settings, stage, report);
+    let revocation = conntrack::revoke(&snapshots, settings, docket, report);
     within(node, revocation)??;
     records.into_iter().collect()
 }

@@ -127,6 +127,8 @@ pub fn not_cleaned_up() -> Result<()> {
         "`nft",
         "`ip -4 rule del",
         "`ip -6 rule del",
+        "`ip -4 route flush",
+        "`ip -6 route flush",
     ] {
         ensure!(says.contains(part), "no word of {part}: {says}");
     }

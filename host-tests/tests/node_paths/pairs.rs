@@ -54,18 +54,30 @@ const fn server(name: &'static str, node: u8, host: u8, path: Path) -> Pod {
     }
 }
 
-/// From a client to a server by each way.
+/// From a client to a server by each way on which it arrives as itself.
 fn ways(client: &Pod, server: &Pod) -> Result<Vec<Probe>> {
+    let port = by_port(client, server, server.node)?;
     let mut probes = Vec::new();
     for protocol in PROTOCOLS {
-        let [node_v4, node_v6] = NODES[usize::from(server.node) - 1];
         for (to, port) in [
             (server.id(), 80),
             (format!("service:{}", server.id()), 8000),
-            (format!("address:{node_v4}"), server.node_port()),
-            (format!("address:{node_v6}"), server.node_port()),
         ] {
             probes.push(Probe::new(&client.id(), &to, port)?.by(protocol));
+        }
+    }
+    Ok([probes, port].concat())
+}
+
+/// By a node's port. On the way from another node than the server's it gets that node's address
+/// (`semantics I10`), and from there nothing is allowed.
+fn by_port(client: &Pod, server: &Pod, node: u8) -> Result<Vec<Probe>> {
+    let mut probes = Vec::new();
+    for protocol in PROTOCOLS {
+        for address in NODES[usize::from(node) - 1] {
+            let to = format!("address:{address}");
+            let probe = Probe::new(&client.id(), &to, server.node_port())?;
+            probes.push(probe.by(protocol));
         }
     }
     Ok(probes)
@@ -93,6 +105,8 @@ pub fn every_pair() -> Result<()> {
                 };
                 let ways = ways(client, server)?;
                 probes.extend(ways.into_iter().map(|probe| probe.expect(expect)));
+                let detour = by_port(client, server, 3 - server.node)?;
+                probes.extend(detour.into_iter().map(|probe| probe.expect(others)));
             }
         }
         Ok(probes)
@@ -108,9 +122,9 @@ pub fn every_pair() -> Result<()> {
         &probes(Expect::Allow, Expect::Deny)?,
         "with policies on both sides",
     )?;
-    // Clients × servers × protocols × (pod, Service, node port) × families.
+    // Clients × servers × protocols × (pod, Service, either node's port) × families.
     ensure!(
-        (open, judged) == (6 * 4 * 3 * 3 * 2, 6 * 4 * 3 * 3 * 2),
+        (open, judged) == (6 * 4 * 3 * 4 * 2, 6 * 4 * 3 * 4 * 2),
         "{open} and {judged} connections were tried"
     );
     Ok(())

@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 
 use anyhow::{Result, ensure};
 use sidewall_host_tests::lab::{Expect, Lab, Probe, ProbeResult};
+use sidewall_host_tests::probe::Protocol;
 
 /// The node addresses of node-1 and node-2.
 pub const NODES: [[&str; 2]; 2] = [["192.168.50.1", "fd50::1"], ["192.168.50.2", "fd50::2"]];
@@ -118,10 +119,17 @@ pub fn policies(list: &[(&str, &str)]) -> String {
     each.collect::<Vec<_>>().join("---\n")
 }
 
-/// Tries all of them and holds each to what it expects. A denied client without a sidecar of its
-/// own must not even be refused: it hears nothing.
+/// Tries all of them and holds each to what it expects. A denied client must not even be refused: it
+/// hears nothing, unless its own sidecar accepts its TCP. And whoever hears nothing came to nobody.
 pub fn hold_to(lab: &Lab, probes: &[Probe], when: &str) -> Result<usize> {
+    let before = visits(lab, probes)?;
     let results = lab.probe(probes)?;
+    let visits = visits(lab, probes)? - before;
+    let answered = results.iter().filter(|result| result.answered).count();
+    ensure!(
+        visits <= answered,
+        "{when}: {answered} were answered, and {visits} came to a server"
+    );
     let sidecars: Vec<String> = lab
         .pods()
         .into_iter()
@@ -129,7 +137,7 @@ pub fn hold_to(lab: &Lab, probes: &[Probe], when: &str) -> Result<usize> {
         .collect();
     let is_silent = |result: &ProbeResult| {
         !result.connected && result.error.as_deref() == Some("timed out")
-            || sidecars.contains(&result.from)
+            || result.protocol == Protocol::Tcp && sidecars.contains(&result.from)
     };
     let is_right = |result: &&ProbeResult| {
         result.ok == Some(true) && (result.expected != Some(Expect::Deny) || is_silent(result))
@@ -147,4 +155,16 @@ pub fn hold_to(lab: &Lab, probes: &[Probe], when: &str) -> Result<usize> {
         wrong.join("\n    ")
     );
     Ok(results.len())
+}
+
+/// How often somebody has come to the servers that probes may lead to, connections over which nothing
+/// was sent included. Not to others: a sidecar goes on dialling for a client that has given up, and may
+/// be allowed to by now.
+fn visits(lab: &Lab, probes: &[Probe]) -> Result<usize> {
+    let targets: Vec<String> = probes.iter().map(|probe| probe.to.to_string()).collect();
+    let is_pod = |target: &String| !target.contains(':');
+    let pods = lab.pods().into_iter().map(|(pod, _)| pod);
+    pods.filter(|pod| targets.contains(pod) || !targets.iter().all(is_pod))
+        .map(|pod| Ok(lab.seen(&pod)?.len()))
+        .sum()
 }

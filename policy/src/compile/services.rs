@@ -2,6 +2,8 @@
 
 mod judged;
 mod lookup;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;

@@ -296,50 +296,67 @@ fn names_the_service_that_an_address_stands_for() {
     }
 }
 
-/// No range leads to the service: the pod that it ends at is the only sign that it matters.
+/// Nothing leads to the service's own address: where it ends is the only sign that it matters.
 #[test]
-fn a_service_that_ends_at_an_allowed_pod_is_allowed() {
-    let mut cluster = world(Vec::new(), Mode::Audit);
-    let to_db = Peer::Pods(PodPeer {
+fn a_service_that_ends_where_allowed_is_allowed() {
+    let a_pod = Peer::Pods(PodPeer {
         namespaces: NamespaceScope::Own,
         pods: selector("db"),
     });
-    let policy = NetworkPolicy {
-        id: NamespacedName::new("default", "out"),
-        pod_selector: selector("web"),
-        ingress: None,
-        egress: Some(vec![Rule {
-            index: 0,
-            peers: Peers::Of(vec![to_db]),
-            ports: tcp(6379),
-        }]),
-        mode: Mode::Enforce,
-    };
-    cluster.policies.insert(policy.id.clone(), policy);
-    let service = Service {
-        id: NamespacedName::new("default", "db"),
-        cluster_ips: vec![ip("10.96.0.1")],
+    let a_block = Peer::Block(IpBlock {
+        cidr: "10.0.0.0/24".parse().unwrap(),
+        except: Vec::new(),
+    });
+    for peer in [a_pod, a_block] {
+        let mut cluster = world(Vec::new(), Mode::Audit);
+        let policy = NetworkPolicy {
+            id: NamespacedName::new("default", "out"),
+            pod_selector: selector("web"),
+            ingress: None,
+            egress: Some(vec![Rule {
+                index: 0,
+                peers: Peers::Of(vec![peer]),
+                ports: tcp(6379),
+            }]),
+            mode: Mode::Enforce,
+        };
+        cluster.policies.insert(policy.id.clone(), policy);
+        // The one that matters is neither the first nor the second.
+        for (name, address, backend) in [
+            ("a", "10.96.0.1", "10.0.1.1"),
+            ("b", "10.96.0.2", "10.0.1.2"),
+            ("db", "10.96.0.3", "10.0.0.1"),
+        ] {
+            let service = service(name, address, backend);
+            cluster.services.insert(service.id.clone(), service);
+        }
+        let web = NamespacedName::new("default", "web");
+        let bytes = compile_snapshot(&cluster, &[web], &Options::default());
+        let decision = Snapshot::check(bytes).unwrap().judge(&Flow {
+            source: ip("10.0.0.2"),
+            destination: ip("10.96.0.3"),
+            protocol: 6,
+            port: 80,
+        });
+        assert_eq!(decision.verdict, Verdict::Allow);
+    }
+}
+
+fn service(name: &str, address: &str, backend: &str) -> Service {
+    Service {
+        id: NamespacedName::new("default", name),
+        cluster_ips: vec![ip(address)],
         external_ips: Vec::new(),
         ports: vec![ServicePort {
             protocol: Protocol::Tcp,
             port: 80,
             node_port: None,
             backends: vec![Backend {
-                ip: ip("10.0.0.1"),
+                ip: ip(backend),
                 port: 6379,
             }],
         }],
-    };
-    cluster.services.insert(service.id.clone(), service);
-    let web = NamespacedName::new("default", "web");
-    let bytes = compile_snapshot(&cluster, &[web], &Options::default());
-    let decision = Snapshot::check(bytes).unwrap().judge(&Flow {
-        source: ip("10.0.0.2"),
-        destination: ip("10.96.0.1"),
-        protocol: 6,
-        port: 80,
-    });
-    assert_eq!(decision.verdict, Verdict::Allow);
+    }
 }
 
 #[test]

@@ -6,7 +6,9 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::layout::{FLAG_ENFORCE_OWN_NODE_EGRESS, TCP_KERNEL, TCP_SIDECAR};
+use zerocopy::byteorder::little_endian::{U32, U128};
+
+use super::layout::{FLAG_ENFORCE_OWN_NODE_EGRESS, Span, TCP_KERNEL, TCP_SIDECAR, Table};
 use super::view::{TableView, View, slice};
 use super::{Snapshot, SubjectName};
 use crate::compile::OTHER_PROTOCOLS;
@@ -98,6 +100,14 @@ impl Snapshot {
         })
     }
 
+    /// The table with this [`TableRules::id`].
+    pub fn table(&self, id: u32) -> TableRules<'_> {
+        TableRules {
+            view: self.view(),
+            id,
+        }
+    }
+
     /// Whether egress to the own node is judged, or always allowed (`semantics G7`).
     pub fn enforces_own_node_egress(&self) -> bool {
         self.view().flags & FLAG_ENFORCE_OWN_NODE_EGRESS != 0
@@ -108,6 +118,24 @@ impl<'a> TableRules<'a> {
     /// Equal for the same table of one snapshot; means nothing in another one.
     pub fn id(self) -> u32 {
         self.id
+    }
+
+    /// Whether another table, of this snapshot or of any other, isolates by the same policies and says
+    /// the same of the same hosts, ranges and classes. It compares records, so it costs little more than
+    /// reading them once; tables that allow the same by other records are told apart.
+    pub fn says_the_same(self, other: TableRules<'_>) -> bool {
+        let (Some(ours), Some(theirs)) = (self.table(), other.table()) else {
+            return false;
+        };
+        self.policies().eq(other.policies())
+            && Records::of(self.view, ours.table) == Records::of(other.view, theirs.table)
+            && self.classes().eq(other.classes())
+    }
+
+    /// What each class allows, from class 0 on.
+    fn classes(self) -> impl Iterator<Item = Vec<PortRange>> {
+        let count = self.table().map_or(0, |table| table.classes.len());
+        (0..).take(count).map(move |class| self.class(class))
     }
 
     /// Whether some enforced policy isolates in this direction. If none does everything is allowed,
@@ -205,6 +233,40 @@ impl<'a> TableRules<'a> {
 
     fn table(self) -> Option<TableView<'a>> {
         self.view.table(self.id)
+    }
+}
+
+/// The records of a table that mean the same in every snapshot.
+#[derive(PartialEq)]
+struct Records<'a> {
+    hosts_v4: Option<&'a [U32]>,
+    hosts_v6: Option<&'a [U128]>,
+    class_width: u8,
+    host_classes: Option<&'a [u8]>,
+    ranges_v4: Option<&'a [U32]>,
+    ranges_v6: Option<&'a [U128]>,
+    range_classes: Option<&'a [U32]>,
+}
+
+impl<'a> Records<'a> {
+    fn of(view: &'a View<'_>, table: &Table) -> Self {
+        let total = |a: Span, b: Span| a.count.get().saturating_add(b.count.get());
+        let hosts = total(table.hosts_v4, table.hosts_v6);
+        let bytes = hosts.saturating_mul(u32::from(table.class_width));
+        let span = |start, count: u32| Span {
+            start,
+            count: count.into(),
+        };
+        let ranges = total(table.ranges_v4, table.ranges_v6);
+        Self {
+            hosts_v4: slice(view.hosts_v4, table.hosts_v4),
+            hosts_v6: slice(view.hosts_v6, table.hosts_v6),
+            class_width: table.class_width,
+            host_classes: slice(view.host_classes, span(table.host_classes, bytes)),
+            ranges_v4: slice(view.ranges_v4, table.ranges_v4),
+            ranges_v6: slice(view.ranges_v6, table.ranges_v6),
+            range_classes: slice(view.range_classes, span(table.range_classes, ranges)),
+        }
     }
 }
 

@@ -104,6 +104,11 @@ impl<'a> Entry<'a> {
         self.mark & SILENCED != 0
     }
 
+    /// Tells it from every other, also from a later one with the same tuple.
+    pub(super) fn identity(&self) -> Box<[u8]> {
+        [self.tuple, self.id.unwrap_or_default()].concat().into()
+    }
+
     /// The request to delete it, and no other with the same tuple.
     pub(super) fn deletion(&self) -> Request {
         let request = self.request(DELETE);

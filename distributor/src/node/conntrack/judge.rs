@@ -10,8 +10,9 @@ use sidewall_policy::model::{Protocol, TcpPath};
 use sidewall_policy::record::Record;
 use sidewall_policy::snapshot::Snapshot;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
-use super::Stage;
+use super::docket::Docket;
 use super::entry::Entry;
 use crate::node::netlink::Request;
 use crate::node::ruleset::{DELIVER, Settings};
@@ -21,9 +22,8 @@ use crate::node::seen::{Fate, Seen, within};
 pub(super) struct Court<'a> {
     snapshots: &'a watch::Receiver<Option<Arc<Snapshot>>>,
     settings: &'a Settings,
+    docket: &'a mut Docket,
     own: HashSet<IpAddr>,
-    /// By the snapshot that must have denied what is deleted; none while nothing is.
-    earlier: Option<Judge>,
     newest: Option<Judge>,
 }
 
@@ -43,25 +43,29 @@ pub(super) struct Order {
 }
 
 impl<'a> Court<'a> {
-    /// Sits until the stage is over.
+    /// Sits while the table is read once.
     ///
     /// # Errors
     /// When the node's own addresses cannot be read.
     pub(super) fn new(
         snapshots: &'a watch::Receiver<Option<Arc<Snapshot>>>,
         settings: &'a Settings,
-        stage: &Stage,
+        docket: &'a mut Docket,
     ) -> io::Result<Self> {
+        let own = own_addresses()?;
+        docket.begin();
         Ok(Self {
             snapshots,
             settings,
-            own: own_addresses()?,
-            earlier: match stage {
-                Stage::Silence => None,
-                Stage::End(earlier) => Some(Judge::new(Arc::clone(earlier))),
-            },
+            docket,
+            own,
             newest: None,
         })
+    }
+
+    /// Ends when the whole table has been read.
+    pub(super) fn adjourn(self) {
+        self.docket.end();
     }
 
     /// Goes by the newest snapshot from now on.
@@ -78,29 +82,30 @@ impl<'a> Court<'a> {
     }
 
     /// What is to be done about an entry. Without a snapshot, nothing.
-    pub(super) fn order(&self, entry: &Entry<'_>) -> Option<Order> {
+    pub(super) fn order(&mut self, entry: &Entry<'_>, now: Instant) -> Option<Order> {
         let judge = self.newest.as_ref()?;
         let is_silenced = entry.is_silenced();
-        let is_denied = self.denies(judge, entry);
-        let ends = || {
-            let earlier = self.earlier.as_ref();
-            earlier.is_some_and(|earlier| self.denies(earlier, entry))
-        };
-        let request = if !is_denied {
-            is_silenced.then(|| entry.silencing(false))?
-        } else if is_silenced {
-            ends().then(|| entry.deletion())?
-        } else if judge.is_proxied(entry) {
-            // Its proxy is given time to close it, or is about to.
-            (ends() && !entry.is_closing()).then(|| entry.deletion())?
-        } else if ends() {
+        if !self.denies(judge, entry) {
+            self.docket.acquit(|| entry.identity());
+            return is_silenced.then(|| Order {
+                request: entry.silencing(false),
+                record: None,
+            });
+        }
+        let is_proxied = !is_silenced && judge.is_proxied(entry);
+        if is_proxied && entry.is_closing() {
+            // Its proxy is about to close it.
+            self.docket.acquit(|| entry.identity());
+            return None;
+        }
+        let request = if self.docket.is_due(entry.identity(), is_proxied, now) {
             entry.deletion()
-        } else if entry.is_closed() {
+        } else if is_silenced || is_proxied || entry.is_closed() {
             return None;
         } else {
             entry.silencing(true)
         };
-        let is_told = is_denied && !is_silenced && !entry.is_closed();
+        let is_told = !is_silenced && !entry.is_closed();
         Some(Order {
             request,
             record: is_told.then(|| self.record(judge, &entry.seen)).flatten(),

@@ -5,6 +5,9 @@ use std::io;
 /// The conntrack subsystem, the upper half of a message's kind.
 pub const CONNTRACK: u8 = 1;
 
+/// The nftables subsystem.
+pub const NFTABLES: u8 = 10;
+
 /// The packet log subsystem.
 pub const LOG: u8 = 4;
 
@@ -32,7 +35,7 @@ const KIND_FLAGS: u16 = 0xc000;
 /// What a request is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Subject {
-    /// [`CONNTRACK`] or [`LOG`].
+    /// [`CONNTRACK`], [`NFTABLES`] or [`LOG`].
     pub subsystem: u8,
     /// Which of the subsystem's requests.
     pub kind: u8,
@@ -194,6 +197,11 @@ pub fn be16(value: &[u8]) -> Option<u16> {
 /// A number in network order, as attributes of netfilter hold them.
 pub fn be32(value: &[u8]) -> Option<u32> {
     Some(u32::from_be_bytes(array(value, 0)?))
+}
+
+/// A number in network order, as attributes of netfilter hold them.
+pub fn be64(value: &[u8]) -> Option<u64> {
+    Some(u64::from_be_bytes(array(value, 0)?))
 }
 
 fn native16(bytes: &[u8], at: usize) -> Option<u16> {

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use serde::Deserialize;
 
@@ -160,7 +161,7 @@ pub fn replace(existing: &Existing, new: &Plan) -> Vec<Step> {
     let Some(found) = &existing.found else {
         return steps::install(new);
     };
-    let is_alien = |(name, object): (&Name, &Object)| {
+    let is_alien = |(name, object): (&Name, &Arc<Object>)| {
         let there = found.get(&**name);
         there.is_some_and(|there| !there.is_like(&Found::wanted(object)))
     };

@@ -8,6 +8,9 @@ use sidewall_policy::model::{Direction, Protocol};
 /// The name of a chain, set, map or counter. All kinds share one name space here.
 pub(super) type Name = Arc<str>;
 
+/// An object under its name.
+pub(super) type Named = (Name, Arc<Object>);
+
 /// An object of the table.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Object {

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use sidewall_policy::model::{Direction, TcpPath};
 use sidewall_policy::snapshot::{PodRules, Snapshot};
 
-use super::object::{Element, Family, Key, KeyType, Layer, Name, Object};
-use super::tables::Tables;
+use super::object::{Element, Family, Key, KeyType, Layer, Name, Named, Object};
+use super::tables::{Earlier, MadeTables, Tables};
 use super::{base, names, text};
 
 /// What the table depends on beside the snapshot.
@@ -33,51 +34,98 @@ pub struct Settings {
 /// Everything the table shall hold.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
-    pub(super) objects: BTreeMap<Name, Object>,
+    pub(super) objects: BTreeMap<Name, Arc<Object>>,
 }
 
 impl Plan {
     /// The table for a node's snapshot; before the first one everything of the pod ranges is
     /// closed.
     pub fn new(settings: &Settings, snapshot: Option<&Snapshot>) -> Self {
+        Self::with(settings, snapshot, None).0
+    }
+
+    fn with(
+        settings: &Settings,
+        snapshot: Option<&Snapshot>,
+        earlier: Option<Earlier<'_>>,
+    ) -> (Self, MadeTables) {
         let mut objects = Objects::default();
         for (name, object) in base::objects(settings) {
-            objects.insert(name, object);
+            objects.insert(name, object.into());
         }
         let mut pods = Pods::default();
+        let mut made = MadeTables::default();
         if let Some(snapshot) = snapshot {
-            let mut tables = Tables::new(snapshot.enforces_own_node_egress());
+            let mut tables = Tables::new(snapshot.enforces_own_node_egress(), earlier);
             for pod in snapshot.pods() {
                 pods.add(&mut objects, &mut tables, settings, &pod);
             }
+            made = tables.made;
         }
         pods.finish(&mut objects);
-        Self { objects: objects.0 }
+        (Self { objects: objects.0 }, made)
+    }
+}
+
+/// Makes the same plans as [`Plan::new`], and sooner: tables that the snapshot before had, too, are
+/// taken from there.
+#[derive(Debug, Default)]
+pub struct Planner {
+    last: Option<(Arc<Snapshot>, MadeTables)>,
+}
+
+impl Planner {
+    /// The table for a node's snapshot.
+    pub fn plan(&mut self, settings: &Settings, snapshot: Option<&Arc<Snapshot>>) -> Plan {
+        let earlier = self.last.as_ref();
+        let earlier = earlier.map(|(snapshot, made)| Earlier { snapshot, made });
+        let (plan, made) = Plan::with(settings, snapshot.map(Arc::as_ref), earlier);
+        self.last = snapshot.map(|snapshot| (Arc::clone(snapshot), made));
+        plan
     }
 }
 
 /// Objects while they are collected.
 #[derive(Default)]
-pub(super) struct Objects(BTreeMap<Name, Object>);
+pub(super) struct Objects(BTreeMap<Name, Arc<Object>>);
 
 impl Objects {
     /// Adds an object under a name of its own.
-    pub fn insert(&mut self, name: Name, object: Object) {
+    pub fn insert(&mut self, name: Name, object: Arc<Object>) {
         let before = self.0.insert(name, object);
         debug_assert!(before.is_none(), "each name is given once");
     }
 
     /// Adds an object named by its content, unless it is there already. Different contents never
     /// share a name, even with equal hashes.
-    pub fn intern(&mut self, prefix: impl Display, object: Object) -> Name {
+    pub fn intern(&mut self, prefix: impl Display, object: Object) -> Named {
         let mut content = String::new();
         text::declare(&mut content, "", &object);
         let mut name: Name = format!("{prefix}_{}", names::hash(&content)).into();
-        while self.0.get(&name).is_some_and(|known| *known != object) {
+        while self.0.get(&name).is_some_and(|known| **known != object) {
             name = format!("{name}x").into();
         }
-        self.0.entry(name.clone()).or_insert(object);
+        let object = self.0.entry(name.clone()).or_insert(object.into());
+        (name, Arc::clone(object))
+    }
+
+    /// The same, and remembers it as a part of something.
+    pub fn part(&mut self, parts: &mut Vec<Named>, prefix: impl Display, object: Object) -> Name {
+        let part = self.intern(prefix, object);
+        let name = part.0.clone();
+        parts.push(part);
         name
+    }
+
+    /// Adds objects that were named by their content before; none of them if that has another name
+    /// here.
+    pub fn adopt(&mut self, objects: &[Named]) -> bool {
+        let fits = |(name, object): &Named| self.0.get(name).is_none_or(|known| known == object);
+        let fit = objects.iter().all(fits);
+        if fit {
+            self.0.extend(objects.iter().cloned());
+        }
+        fit
     }
 }
 
@@ -96,7 +144,7 @@ impl Pods {
     fn add(
         &mut self,
         objects: &mut Objects,
-        tables: &mut Tables,
+        tables: &mut Tables<'_>,
         settings: &Settings,
         pod: &PodRules<'_>,
     ) {
@@ -142,7 +190,7 @@ impl Pods {
                 };
                 let elements = elements.iter().filter(belongs).cloned().collect();
                 let set = Object::set(Layer::Pods, key(family), is_map, elements);
-                objects.insert(names::of_family(name, family), set);
+                objects.insert(names::of_family(name, family), set.into());
             }
         };
         add("egress_pods", KeyType::Address, true, self.egress);

@@ -6,8 +6,9 @@
 //! do lead there. Elements change all at once. The table and the chains with hooks are never
 //! deleted.
 
-use std::collections::BTreeMap;
+use std::cmp::Ordering;
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use super::TABLE;
 use super::object::{Body, Element, Layer, Name, Object};
@@ -37,6 +38,7 @@ pub fn transition(old: &Plan, new: &Plan) -> Vec<Step> {
     for (name, object) in &new.objects {
         match old.objects.get(name) {
             None => fresh.push((name, object)),
+            Some(before) if Arc::ptr_eq(before, object) => {}
             Some(before) => edit(&mut switch, name, before, object),
         }
     }
@@ -62,7 +64,7 @@ pub(super) fn steps<const N: usize>(scripts: [String; N]) -> Vec<Step> {
 }
 
 /// Declares objects, top layer first, as one reads them.
-pub(super) fn block(mut objects: Vec<(&Name, &Object)>) -> String {
+pub(super) fn block(mut objects: Vec<(&Name, &Arc<Object>)>) -> String {
     if objects.is_empty() {
         return String::new();
     }
@@ -117,17 +119,24 @@ pub(super) fn refill(script: &mut String, name: &Name, object: &Object) {
     }
 }
 
-/// What must be deleted and added to turn one sorted list into another.
+/// What must be deleted and added to turn one list into another, both sorted by key.
 fn difference<'a>(old: &'a [Element], new: &'a [Element]) -> (Vec<&'a Element>, Vec<&'a Element>) {
-    let of = |elements: &'a [Element]| -> BTreeMap<_, _> {
-        elements.iter().map(|each| (each.key, each)).collect()
-    };
-    let (before, after) = (of(old), of(new));
-    let lacks = |other: &BTreeMap<_, &Element>, each: &&Element| other.get(&each.key) != Some(each);
-    (
-        old.iter().filter(|each| lacks(&after, each)).collect(),
-        new.iter().filter(|each| lacks(&before, each)).collect(),
-    )
+    let (mut gone, mut added) = (Vec::new(), Vec::new());
+    let (mut old, mut new) = (old.iter().peekable(), new.iter().peekable());
+    loop {
+        let order = match (old.peek(), new.peek()) {
+            (None, None) => return (gone, added),
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (Some(before), Some(after)) => before.key.cmp(&after.key),
+        };
+        let before = if order.is_le() { old.next() } else { None };
+        let after = if order.is_ge() { new.next() } else { None };
+        if before != after {
+            gone.extend(before);
+            added.extend(after);
+        }
+    }
 }
 
 fn add_elements(script: &mut String, name: &Name, elements: &[&Element]) {

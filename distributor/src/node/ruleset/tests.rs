@@ -8,6 +8,7 @@ mod kernel;
 mod listing;
 mod order;
 mod packet;
+mod planner;
 mod scratch;
 mod sequences;
 mod verdicts;

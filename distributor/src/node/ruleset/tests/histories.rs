@@ -10,6 +10,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use proptest::collection::vec;
 use proptest::option;
@@ -32,7 +33,7 @@ use super::worlds;
 use crate::cluster::{EndpointPort, EndpointSlice, Event, Object, ObjectRef, Service, ServicePort};
 use crate::cluster::{Kind, Target};
 use crate::index::{Change, Index};
-use crate::node::ruleset::{DELIVER, Existing, Plan, install, replace, transition};
+use crate::node::ruleset::{DELIVER, Existing, Plan, Planner, install, replace, transition};
 use crate::node::seen::{has_ports, within};
 use crate::snapshots::Recipient;
 use crate::testing::config::tried;
@@ -59,7 +60,7 @@ fn object() -> impl Strategy<Value = Object> {
 }
 
 /// The name of the `place`th port of a Service.
-fn port_name(place: usize) -> std::sync::Arc<str> {
+fn port_name(place: usize) -> Arc<str> {
     ["", "second"][place.min(1)].into()
 }
 
@@ -183,6 +184,7 @@ impl Distributor {
 /// The kernel of [`NODE`], brought from one table to the next.
 struct Node {
     kernel: Kernel,
+    planner: Planner,
     plan: Plan,
 }
 
@@ -194,11 +196,18 @@ impl Node {
         for step in install(&plan) {
             kernel.run(&step.script);
         }
-        Self { kernel, plan }
+        Self {
+            kernel,
+            planner: Planner::default(),
+            plan,
+        }
     }
 
-    fn follow(&mut self, snapshot: Option<&Snapshot>) {
-        let plan = Plan::new(&ranges(), snapshot);
+    fn follow(&mut self, snapshot: Option<Snapshot>) {
+        let snapshot = snapshot.map(Arc::new);
+        let plan = self.planner.plan(&ranges(), snapshot.as_ref());
+        let anew = Plan::new(&ranges(), snapshot.as_deref());
+        assert_eq!(plan, anew, "what the planner remembers changes nothing");
         self.kernel.learn(&plan);
         for step in transition(&self.plan, &plan) {
             self.kernel.run(&step.script);
@@ -406,7 +415,7 @@ proptest! {
             });
             prop_assert_eq!(sidecars.collect::<BTreeSet<_>>(), owners(&cluster));
             if let Some(node) = &mut node {
-                node.follow(here.snapshot(&place).as_ref());
+                node.follow(here.snapshot(&place));
             }
             hold(&cluster, &options, &here, node.as_ref(), &aims)?;
         }

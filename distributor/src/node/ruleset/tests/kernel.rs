@@ -3,17 +3,20 @@
 //! It reads by vocabulary: it understands what plans say, in the words in which they say it.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
-use crate::node::ruleset::object::{Action, Body, Element, Match, Name, Object, Rule, Verdict};
+use crate::node::ruleset::object::{
+    Action, Body, Element, Match, Name, Named, Object, Rule, Verdict,
+};
 use crate::node::ruleset::{Plan, text};
 
-pub(super) type Objects = BTreeMap<Name, Object>;
+pub(super) type Objects = BTreeMap<Name, Arc<Object>>;
 
 #[derive(Clone, Default)]
 pub(super) struct Kernel {
     /// `None` without the table.
     pub objects: Option<Objects>,
-    declarations: HashMap<String, (Name, Object)>,
+    declarations: HashMap<String, Named>,
     rules: HashMap<String, Rule>,
     elements: HashMap<String, Element>,
 }
@@ -130,12 +133,13 @@ impl Kernel {
         let object = objects.get_mut(name);
         let object = object.unwrap_or_else(|| panic!("{kind} {name} is not there"));
         assert_eq!(text::kind(object), kind, "{name}");
-        &mut object.body
+        &mut Arc::make_mut(object).body
     }
 
     fn elements_of(&mut self, set: &str) -> &mut Vec<Element> {
         let objects = self.objects.as_mut().expect("no table");
-        match objects.get_mut(set).map(|object| &mut object.body) {
+        let object = objects.get_mut(set).map(Arc::make_mut);
+        match object.map(|object| &mut object.body) {
             Some(Body::Set { elements, .. }) => elements,
             _ => panic!("{set} is no set"),
         }
@@ -147,7 +151,7 @@ impl Kernel {
         let mut objects = self.objects.clone()?;
         for (name, object) in &mut objects {
             let known = before.objects.as_ref().and_then(|before| before.get(name));
-            if let Body::Set { elements, .. } = &mut object.body {
+            if let Body::Set { elements, .. } = &mut Arc::make_mut(object).body {
                 *elements = match known.map(|object| &object.body) {
                     Some(Body::Set { elements, .. }) => elements.clone(),
                     _ => Vec::new(),

@@ -1,12 +1,12 @@
 //! A packet's way through the table, as the kernel would walk it.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use sidewall_policy::model::Protocol;
 
+use super::kernel::Objects;
 use crate::node::ruleset::object::{
-    Action, Body, Element, End, Family, Key, Match, Name, Object, Rule, State, Verdict,
+    Action, Body, Element, End, Family, Key, Match, Rule, State, Verdict,
 };
 
 /// What the rules look at.
@@ -63,7 +63,7 @@ enum Flow {
 
 /// Walks a base chain. `seen` is given every counter that counts.
 pub(super) fn walk(
-    objects: &BTreeMap<Name, Object>,
+    objects: &Objects,
     chain: &str,
     packet: &Packet,
     seen: &mut Vec<&'static str>,
@@ -82,7 +82,7 @@ pub(super) fn walk(
 }
 
 struct Walk<'a> {
-    objects: &'a BTreeMap<Name, Object>,
+    objects: &'a Objects,
     packet: &'a Packet,
     seen: &'a mut Vec<&'static str>,
     mark: u32,

@@ -1,0 +1,122 @@
+//! What a planner remembers.
+
+use std::sync::Arc;
+
+use sidewall_policy::compile::Options;
+use sidewall_policy::model::{
+    Cluster, Labels, Mode, NamespaceScope, NamespacedName, NetworkPolicy, Peer, Peers, Phase, Pod,
+    PodPeer, Ports, Requirement, Rule, Selector, Test,
+};
+use sidewall_policy::snapshot::Snapshot;
+
+use super::{settings, snapshot};
+use crate::node::ruleset::object::Name;
+use crate::node::ruleset::{Plan, Planner};
+
+/// Pods `a` and `b` of the node each admit the pods elsewhere that carry their name.
+fn cluster(friends: &[(&str, &str)]) -> Cluster {
+    let mut cluster = Cluster::default();
+    for (number, name) in (11..).zip(["a", "b"]) {
+        add(
+            &mut cluster,
+            name,
+            "n1",
+            &format!("10.244.1.{number}"),
+            name,
+        );
+        let named = |key: &str| {
+            Selector::new(vec![Requirement {
+                key: key.into(),
+                test: Test::In(vec![name.into()]),
+            }])
+        };
+        let policy = NetworkPolicy {
+            id: NamespacedName::new("shop", name),
+            pod_selector: named("app"),
+            ingress: Some(vec![Rule {
+                index: 0,
+                peers: Peers::Of(vec![Peer::Pods(PodPeer {
+                    namespaces: NamespaceScope::Own,
+                    pods: named("friend"),
+                })]),
+                ports: Ports::Any,
+            }]),
+            egress: None,
+            mode: Mode::Enforce,
+        };
+        cluster.policies.insert(policy.id.clone(), policy);
+    }
+    for (of, address) in friends {
+        add(
+            &mut cluster,
+            &format!("friend-{address}"),
+            "n2",
+            address,
+            of,
+        );
+    }
+    cluster
+}
+
+fn add(cluster: &mut Cluster, name: &str, node: &str, address: &str, of: &str) {
+    let key = if node == "n1" { "app" } else { "friend" };
+    let pod = Pod {
+        id: NamespacedName::new("shop", name),
+        labels: Labels::from_iter([(key, of)]),
+        node: Some(node.into()),
+        ips: vec![address.parse().unwrap()],
+        host_network: false,
+        phase: Phase::Running,
+        created: 0,
+        ports: Vec::new(),
+        tcp_path: None,
+    };
+    cluster.pods.insert(pod.id.clone(), pod);
+}
+
+fn of(friends: &[(&str, &str)]) -> Arc<Snapshot> {
+    Arc::new(snapshot(&cluster(friends), &Options::default()))
+}
+
+/// Those of the hosts' maps that both plans share.
+fn shared(before: &Plan, after: &Plan) -> Vec<Name> {
+    let hosts = after.objects.iter().filter(|(name, object)| {
+        let known = before.objects.get(*name);
+        name.starts_with("ingress_hosts4") && known.is_some_and(|known| Arc::ptr_eq(known, object))
+    });
+    hosts.map(|(name, _)| Arc::clone(name)).collect()
+}
+
+#[test]
+fn only_tables_that_differ_are_made_again() {
+    let settings = settings();
+    let mut planner = Planner::default();
+    let first = planner.plan(
+        &settings,
+        Some(&of(&[("a", "10.244.2.1"), ("b", "10.244.2.2")])),
+    );
+    // The new peer comes before the others, and so moves what stands behind it in the snapshot.
+    let more = of(&[
+        ("a", "10.244.2.0"),
+        ("a", "10.244.2.1"),
+        ("b", "10.244.2.2"),
+    ]);
+    let second = planner.plan(&settings, Some(&more));
+    assert_eq!(second, Plan::new(&settings, Some(&more)));
+    assert_eq!(shared(&first, &second).len(), 1, "that of b");
+    let third = planner.plan(&settings, Some(&more));
+    assert_eq!(shared(&second, &third).len(), 2);
+    assert_eq!(third, second);
+}
+
+#[test]
+fn nothing_is_remembered_of_a_node_without_a_snapshot() {
+    let settings = settings();
+    let mut planner = Planner::default();
+    let snapshot = of(&[("a", "10.244.2.1")]);
+    let first = planner.plan(&settings, Some(&snapshot));
+    assert_eq!(planner.plan(&settings, None), Plan::new(&settings, None));
+    let again = planner.plan(&settings, Some(&snapshot));
+    assert_eq!(shared(&first, &again), Vec::<Name>::new());
+    assert_eq!(first, again);
+}
