@@ -20,6 +20,9 @@ use super::ruleset::Settings;
 /// have opened one since. Also the pause between two readings, unless there is a change.
 const SECOND_LOOK: Duration = Duration::from_millis(50);
 
+/// The pause after a reading that failed.
+const AFTER_FAILURE: Duration = Duration::from_secs(1);
+
 /// A proxy closes what it carries within milliseconds. A server that is kept waiting for its processor
 /// may answer late.
 const GRACES: Graces = Graces {
@@ -58,14 +61,16 @@ impl Revocations {
                     Err(_) => std::future::pending().await,
                 },
                 () = at(next) => {
-                    self.revoke(&mut docket).await;
-                    next = next_reading(Instant::now(), second_look.take(), docket.next());
+                    let pause = self.revoke(&mut docket).await;
+                    let earliest = Instant::now() + pause;
+                    next = next_reading(earliest, second_look.take(), docket.next());
                 }
             }
         }
     }
 
-    async fn revoke(&self, docket: &mut Docket) {
+    /// Reads the table once, and returns how long to wait at least before what is due next.
+    async fn revoke(&self, docket: &mut Docket) -> Duration {
         let report = |record: &Record| {
             self.metrics.cut.inc();
             warn!("{}", record.line());
@@ -76,21 +81,26 @@ impl Revocations {
             settings,
             ..
         } = self;
-        if let Err(error) = conntrack::revoke(snapshots, settings, docket, report).await {
-            error!("{error}");
-        }
+        let outcome = conntrack::revoke(snapshots, settings, docket, report).await;
         let took = started.elapsed();
         self.metrics.scan_seconds.observe(took.as_secs_f64());
+        match outcome {
+            Ok(()) => SECOND_LOOK,
+            Err(error) => {
+                error!("{error}");
+                AFTER_FAILURE
+            }
+        }
     }
 }
 
 /// After one reading, when is the next: for a second look at a change, or for what is due.
 fn next_reading(
-    now: Instant,
+    earliest: Instant,
     second_look: Option<Instant>,
     due: Option<Instant>,
 ) -> Option<Instant> {
-    let due = due.map(|due| due.max(now + SECOND_LOOK));
+    let due = due.map(|due| due.max(earliest));
     second_look.into_iter().chain(due).min()
 }
 
@@ -102,11 +112,12 @@ mod tests {
     fn readings_go_on_while_something_is_due_and_not_without_a_pause() {
         let now = Instant::now();
         let after = |milliseconds| Some(now + Duration::from_millis(milliseconds));
-        assert_eq!(next_reading(now, None, None), None);
-        assert_eq!(next_reading(now, after(20), None), after(20));
-        assert_eq!(next_reading(now, after(20), after(900)), after(20));
-        assert_eq!(next_reading(now, None, after(900)), after(900));
+        let earliest = now + Duration::from_millis(50);
+        assert_eq!(next_reading(earliest, None, None), None);
+        assert_eq!(next_reading(earliest, after(20), None), after(20));
+        assert_eq!(next_reading(earliest, after(20), after(900)), after(20));
+        assert_eq!(next_reading(earliest, None, after(900)), after(900));
         let overdue = now.checked_sub(Duration::from_secs(1));
-        assert_eq!(next_reading(now, None, overdue), after(50));
+        assert_eq!(next_reading(earliest, None, overdue), after(50));
     }
 }

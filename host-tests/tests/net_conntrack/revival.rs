@@ -15,7 +15,7 @@ use sidewall_policy::snapshot::Snapshot;
 
 use super::agent::Agent;
 use super::kernel::{B, NODE, at, checked, nft, revoke, scene, settings, topology};
-use super::{OPEN, SILENCE};
+use super::{OPEN, PATIENCE, SILENCE};
 
 /// With the table that every node has. A server that keeps sending would have the kernel take up the
 /// connection again, the other way round.
@@ -97,10 +97,13 @@ pub fn not_by_answers_on_their_way() -> Result<()> {
                 client.connect(at(B[family], OPEN))?;
                 Ok(client)
             })??;
-            ensure!(asks(&client, SOON.saturating_sub(earlier.elapsed()))? > 0);
+            let answers = asks(&client, SOON.saturating_sub(earlier.elapsed()))?;
+            // On a busy machine the first answer takes longer.
+            ensure!(answers > 0 || asks(&client, PATIENCE)? > 0, "it is allowed");
             agent.enforce(&closed(2)?)?;
             asks(&client, SILENCE)?;
-            let answers = asks(&client, SILENCE)?;
+            // It is deleted meanwhile.
+            let answers = asks(&client, PATIENCE)?;
             ensure!(answers == 0, "{answers} answers on a denied flow");
         }
     }
