@@ -3,6 +3,8 @@
 
 #![allow(clippy::print_stdout, reason = "figures of the run")]
 
+#[path = "node_support/evidence.rs"]
+mod evidence;
 #[path = "node_changes/reuse.rs"]
 mod reuse;
 #[path = "node_support/traffic.rs"]
@@ -17,7 +19,8 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
+use evidence::evidence;
 use sidewall_host_tests::harness;
 use sidewall_host_tests::lab::{self, Lab, LabConfig, Plane, Probe};
 use sidewall_host_tests::probe::{Held, Protocol};
@@ -33,6 +36,8 @@ const SILENCE: Duration = Duration::from_secs(1);
 const LATE: Duration = Duration::from_secs(3);
 /// How many of a hundred may be late.
 const LATE_PERCENT: usize = 10;
+
+const NODES: [&str; 2] = ["node-1", "node-2"];
 
 /// Each is carried by somebody else.
 pub const SERVERS: [&str; 3] = ["default/bare", "default/kernel", "default/sidecar"];
@@ -209,10 +214,30 @@ fn greet(lab: &Lab, number: usize) -> Result<()> {
         Probe::new(&name, "default/kernel", 80)?.udp(),
         Probe::new(&name, "default/bare", 80)?,
     ];
-    for result in lab.probe(&probes)? {
-        ensure!(result.answered == is_welcome, "guest {number}: {result}");
+    let results = lab.probe(&probes)?;
+    let wrong = results
+        .iter()
+        .filter(|result| result.answered != is_welcome);
+    let wrong: Vec<_> = wrong.map(ToString::to_string).collect();
+    if wrong.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    let evidence = evidence(lab, &NODES);
+    bail!(
+        "guest {number}: {}; tried again: {}\n{evidence}",
+        wrong.join("; "),
+        again(lab, &probes)
+    )
+}
+
+/// Whether what went wrong lasts.
+fn again(lab: &Lab, probes: &[Probe]) -> String {
+    let results = lab.probe(probes).map_err(|error| error.to_string());
+    let words = results.map(|results| {
+        let words = results.iter().map(ToString::to_string);
+        words.collect::<Vec<_>>().join("; ")
+    });
+    words.unwrap_or_else(|error| error)
 }
 
 /// Live flows of `turns`, with what they are.
