@@ -19,11 +19,11 @@ FUZZ_MINUTES ?= 60
 MUTANTS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup system-packages wasm-target envoy helm build filter test lint fmt fmt-check clippy \
+.PHONY: help setup system-packages wasm-target envoy helm build filter test test-apiserver lint fmt fmt-check clippy \
         clippy-wasm docs deny coverage mutants fuzz fuzz-long demo conformance bench clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: system-packages wasm-target envoy helm ## Install what building and running needs
 
@@ -50,6 +50,13 @@ filter: wasm-target ## Build the filter for Envoy
 test: setup filter build ## Set up and run every test
 	SIDEWALL_REQUIRE_NETNS=1 $(CARGO) test --workspace
 	$(MAKE) fuzz
+
+# What speaks to an API server.
+APISERVER_TESTS := kube_apiserver kube_objects kube_faults kube_facts xds_identity lab_kube lab_replicas
+
+test-apiserver: setup filter build ## The tests of --kube, with the real API server in KUBEBUILDER_ASSETS
+	@scripts/apiserver-assets.sh
+	SIDEWALL_REQUIRE_NETNS=1 $(CARGO) test --workspace $(addprefix --test ,$(APISERVER_TESTS))
 
 lint: fmt-check clippy clippy-wasm docs deny ## Formatting, clippy for both targets, docs, licences
 

@@ -49,7 +49,7 @@ fn main() -> Result<()> {
         api.put(&object)?;
     }
     // What led here is of no use to anybody.
-    api.compact();
+    api.compact()?;
 
     let started = Instant::now();
     let mut served = Served::start(&api)?;

@@ -1,40 +1,27 @@
-//! An API server to test against: as much of Kubernetes' own as kube-rs and `kubectl` need.
+//! An API server to test against, which fails on demand: it can be killed and started again, forget its
+//! history, answer with errors, slowly, or break watches in the middle of an object.
 //!
 //! ```text
-//!  HTTP ──▶ request ──▶ discovery                what there is
-//!                  ├──▶ admission ──▶ store      objects, revisions, history
-//!                  ├──▶ watch ◀──────────┘       events, bookmarks, 410 Gone
-//!                  ├──▶ events                   events.k8s.io, kept as the core's
-//!                  └──▶ tokens                   TokenReview
+//!  HTTP ──▶ server ──▶ standin      as much of Kubernetes' own as kube-rs and kubectl need
+//!             ▲   └──▶ real         Kubernetes' own, where KUBEBUILDER_ASSETS names it
+//!          faults
 //! ```
 //!
-//! It keeps the objects in memory and speaks plain HTTP to whoever asks. Objects are decoded,
-//! defaulted, checked, listed in pages and watched as the real one does; a Pod's status is written
-//! through its own path alone, and a Pod on a node is gone when a kubelet says so
-//! (`kubectl delete --force`). It does more than the real one in one thing: a namespace takes its
-//! objects along, for no controller runs here. There is no access control, no server-side apply and no
-//! dry run; who asks for those is refused.
-//!
-//! It fails on demand: it can be killed and started again, forget its history, answer with errors,
-//! slowly, or break watches in the middle of an object.
+//! It speaks plain HTTP to whoever asks, and asks nobody who they are.
 
-mod admission;
 mod answer;
-mod discovery;
-mod events;
 mod faults;
 mod kubectl;
-mod patch;
-mod request;
+mod real;
 mod resource;
-mod selector;
 mod server;
-mod store;
+mod standin;
 mod tokens;
-mod watch;
 
+use std::env;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -45,11 +32,11 @@ use crate::net::{self, Netns};
 use faults::Faults;
 pub use faults::Writes;
 pub use kubectl::{Kubectl, KubectlError};
-use resource::Resource;
+use real::Real;
+pub use real::RealError;
 use server::Server;
-use store::{Key, Store};
-pub use tokens::Token;
-use tokens::Tokens;
+use standin::{StandIn, request};
+pub use tokens::{SigningError, Token};
 
 /// Namespaces that every API server makes by itself.
 const BUILT_IN: [&str; 4] = ["default", "kube-node-lease", "kube-public", "kube-system"];
@@ -61,7 +48,7 @@ pub enum Error {
     #[error(transparent)]
     Network(#[from] net::Error),
     /// Its socket or its thread.
-    #[error("the API server stand-in on {address}: {step}: {source}")]
+    #[error("the API server on {address}: {step}: {source}")]
     Server {
         /// Where.
         address: SocketAddr,
@@ -70,6 +57,12 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
+    /// Kubernetes' own.
+    #[error("the API server of KUBEBUILDER_ASSETS: {0}")]
+    Real(#[from] RealError),
+    /// A token.
+    #[error(transparent)]
+    Signing(#[from] SigningError),
     /// An object that it refuses.
     #[error("{object}: {message}")]
     Refused {
@@ -83,19 +76,17 @@ pub enum Error {
 /// An API server. Dropping it ends it.
 #[derive(Debug)]
 pub struct ApiServer {
-    shared: Arc<Shared>,
+    backend: Backend,
+    faults: Arc<Faults>,
     server: Mutex<Server>,
     address: SocketAddr,
 }
 
-/// What all connections, and all lives of a server, have in common.
+/// Who knows the answers.
 #[derive(Debug)]
-struct Shared {
-    store: Mutex<Store>,
-    /// The store's revision, for those who wait for the next one.
-    changed: tokio::sync::watch::Sender<u64>,
-    tokens: Mutex<Tokens>,
-    faults: Faults,
+enum Backend {
+    StandIn(Arc<StandIn>),
+    Real(Box<Real>),
 }
 
 impl ApiServer {
@@ -112,25 +103,31 @@ impl ApiServer {
     /// # Errors
     /// When the address cannot be had.
     pub fn start_at(address: SocketAddr, netns: Option<Netns>) -> Result<Self, Error> {
-        let shared = Arc::new(Shared {
-            store: Mutex::default(),
-            changed: tokio::sync::watch::Sender::new(0),
-            tokens: Mutex::default(),
-            faults: Faults::default(),
-        });
+        let faults = Arc::new(Faults::default());
+        let backend = match env::var_os(real::ASSETS) {
+            Some(assets) => Backend::Real(Box::new(Real::start(&PathBuf::from(assets))?)),
+            None => Backend::StandIn(Arc::new(StandIn::new(Arc::clone(&faults)))),
+        };
         let (server, address) = Server::reserve(address, netns)?;
         let this = Self {
-            shared,
+            backend,
+            faults,
             server: Mutex::new(server),
             address,
         };
-        for name in BUILT_IN {
-            this.put(
-                &json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name } }),
-            )?;
+        if let Backend::StandIn(_) = this.backend {
+            for name in BUILT_IN {
+                this.put(&json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name } }))?;
+            }
         }
         this.restart()?;
         Ok(this)
+    }
+
+    /// Whether this is Kubernetes' own API server.
+    #[must_use]
+    pub fn is_real(&self) -> bool {
+        matches!(self.backend, Backend::Real(_))
     }
 
     /// Where it listens.
@@ -148,10 +145,10 @@ impl ApiServer {
         let config = json!({
             "apiVersion": "v1",
             "kind": "Config",
-            "clusters": [{ "name": "stand-in", "cluster": { "server": self.url() } }],
+            "clusters": [{ "name": "tests", "cluster": { "server": self.url() } }],
             "users": [{ "name": "anybody", "user": {} }],
-            "contexts": [{ "name": "stand-in", "context": { "cluster": "stand-in", "user": "anybody" } }],
-            "current-context": "stand-in",
+            "contexts": [{ "name": "tests", "context": { "cluster": "tests", "user": "anybody" } }],
+            "current-context": "tests",
         });
         format!("{config:#}\n")
     }
@@ -166,24 +163,42 @@ impl ApiServer {
     /// # Errors
     /// When it cannot listen there.
     pub fn restart(&self) -> Result<(), Error> {
-        self.server().start(&self.shared)
+        self.server().start(&self.faults, &self.backend)
     }
 
     /// Forgets how the objects came to be what they are: watches that have not seen the present state
     /// must list anew (410 Gone).
-    pub fn compact(&self) {
-        self.shared.store().compact();
+    ///
+    /// # Errors
+    /// When the real one does not come back.
+    pub fn compact(&self) -> Result<(), Error> {
+        match &self.backend {
+            Backend::StandIn(it) => {
+                it.compact();
+                Ok(())
+            }
+            Backend::Real(real) => Ok(real.compact().map_err(RealError::Refused)?),
+        }
     }
 
     /// Begins to count revisions anew, as after a backup was put back: what clients have seen is ahead.
-    pub fn rewind(&self) {
-        self.shared.store().rewind();
+    ///
+    /// # Errors
+    /// When the real one does not come back.
+    pub fn rewind(&self) -> Result<(), Error> {
+        match &self.backend {
+            Backend::StandIn(it) => {
+                it.rewind();
+                Ok(())
+            }
+            Backend::Real(real) => Ok(real.rewind().map_err(RealError::Refused)?),
+        }
     }
 
     /// Whether a watch of forgotten history is refused with the status 410, instead of being told by an
-    /// event.
+    /// event. The real one does as it does.
     pub fn refuse_expired_watches(&self, by_status: bool) {
-        self.shared.faults.set_gone_by_status(by_status);
+        self.faults.set_gone_by_status(by_status);
     }
 
     /// Answers every request with this status from now on, and with what `Retry-After` says, in seconds.
@@ -197,58 +212,62 @@ impl ApiServer {
             object: format!("status {status}"),
             message: "is not one of an error".to_owned(),
         })?;
-        self.shared.faults.fail(Some((code, retry_after)));
+        self.faults.fail(Some((code, retry_after)));
         Ok(())
     }
 
     /// Refuses everything about a resource, such as `pods`, from now on (403).
     pub fn forbid(&self, resource: &str) {
-        self.shared.faults.forbid(Some(resource));
+        self.faults.forbid(Some(resource));
     }
 
     /// What becomes of requests that would change something, from now on.
     pub fn set_writes(&self, writes: Writes) {
-        self.shared.faults.set_writes(writes);
+        self.faults.set_writes(writes);
     }
 
     /// Answers as it should again, and at once.
     pub fn recover(&self) {
-        self.shared.faults.set_writes(Writes::Done);
-        self.shared.faults.fail(None);
-        self.shared.faults.forbid(None);
-        self.shared.faults.set_delay(Duration::ZERO);
-        self.shared.faults.set_hasty(false);
-        self.shared.faults.cut(0);
+        self.faults.set_writes(Writes::Done);
+        self.faults.fail(None);
+        self.faults.forbid(None);
+        self.faults.set_delay(Duration::ZERO);
+        self.faults.set_hasty(false);
+        self.faults.cut(0);
     }
 
     /// Ends every watch as soon as it has said what there is to say.
     pub fn end_watches_at_once(&self) {
-        self.shared.faults.set_hasty(true);
+        self.faults.set_hasty(true);
     }
 
     /// Takes this long for every answer from now on.
     pub fn delay(&self, delay: Duration) {
-        self.shared.faults.set_delay(delay);
+        self.faults.set_delay(delay);
     }
 
     /// Sends only the first half of each of the next `events` of watches, and breaks their connections.
     pub fn cut_watches(&self, events: u32) {
-        self.shared.faults.cut(events);
+        self.faults.cut(events);
     }
 
     /// How many answers have been given or begun so far.
     pub fn requests(&self) -> u64 {
-        self.shared.faults.requests()
+        self.faults.requests()
     }
 
-    /// Makes a token known.
-    pub fn add_token(&self, token: impl Into<String>, meaning: Token) {
-        self.shared.tokens().insert(token.into(), meaning);
-    }
-
-    /// Forgets a token.
-    pub fn remove_token(&self, token: &str) {
-        self.shared.tokens().remove(token);
+    /// A token that means this, which a TokenReview knows from now on.
+    ///
+    /// # Errors
+    /// When it cannot be signed, or the account cannot be made that it is of.
+    pub fn issue(&self, meaning: Token) -> Result<String, Error> {
+        match &self.backend {
+            Backend::StandIn(it) => Ok(it.issue(meaning)?),
+            Backend::Real(real) => {
+                let uid = real.account(&meaning.namespace, &meaning.service_account);
+                Ok(real.sign(&meaning, &uid.map_err(RealError::Refused)?)?)
+            }
+        }
     }
 
     /// Creates an object, or replaces it, with its status: as all controllers, kubelets and users together
@@ -257,10 +276,13 @@ impl ApiServer {
     /// # Errors
     /// When the server would refuse it.
     pub fn put(&self, object: &Value) -> Result<(), Error> {
-        request::put(&self.shared, object).map_err(|message| Error::Refused {
-            object: describe(object),
-            message,
-        })
+        refused(
+            object,
+            match &self.backend {
+                Backend::StandIn(it) => request::put(it, object),
+                Backend::Real(real) => real.put(object),
+            },
+        )
     }
 
     /// Writes the status of an object that is there, as its kubelet or controller would.
@@ -268,10 +290,13 @@ impl ApiServer {
     /// # Errors
     /// When there is no such object, or it has no status.
     pub fn put_status(&self, object: &Value) -> Result<(), Error> {
-        request::put_status(&self.shared, object).map_err(|message| Error::Refused {
-            object: describe(object),
-            message,
-        })
+        refused(
+            object,
+            match &self.backend {
+                Backend::StandIn(it) => request::put_status(it, object),
+                Backend::Real(real) => real.put_status(object),
+            },
+        )
     }
 
     /// Stores an object as it is: one that an older server let in, or a newer one has more fields for.
@@ -279,28 +304,42 @@ impl ApiServer {
     /// # Errors
     /// When it is of a kind that is not served, or has no name.
     pub fn put_unchecked(&self, object: &Value) -> Result<(), Error> {
-        request::put_unchecked(&self.shared, object).map_err(|message| Error::Refused {
-            object: describe(object),
-            message,
-        })
+        refused(
+            object,
+            match &self.backend {
+                Backend::StandIn(it) => request::put_unchecked(it, object),
+                Backend::Real(real) => real.put_unchecked(object),
+            },
+        )
     }
 
-    /// Removes an object, of whatever kind, at once.
+    /// Removes an object, of whatever kind, at once. `id` is its name, with its namespace in front if it
+    /// has one.
     ///
     /// # Errors
     /// When there is none.
     pub fn remove(&self, api_version: &str, kind: &str, id: &str) -> Result<(), Error> {
-        request::remove(&self.shared, api_version, kind, id).map_err(|message| Error::Refused {
-            object: format!("{kind} {id}"),
-            message,
-        })
+        let (namespace, name) = id.split_once('/').unwrap_or(("default", id));
+        let metadata = json!({ "namespace": namespace, "name": name });
+        let object = json!({ "apiVersion": api_version, "kind": kind, "metadata": metadata });
+        refused(
+            &object,
+            match &self.backend {
+                Backend::StandIn(it) => request::remove(it, &object),
+                Backend::Real(real) => real.remove(&object),
+            },
+        )
     }
 
     /// Every object as it is now.
-    #[must_use]
-    pub fn objects(&self) -> Vec<Value> {
-        let store = self.shared.store();
-        store.objects().map(|object| Value::clone(object)).collect()
+    ///
+    /// # Errors
+    /// When the real one does not answer.
+    pub fn objects(&self) -> Result<Vec<Value>, Error> {
+        match &self.backend {
+            Backend::StandIn(it) => Ok(it.objects()),
+            Backend::Real(real) => Ok(real.objects().map_err(RealError::Refused)?),
+        }
     }
 
     fn server(&self) -> MutexGuard<'_, Server> {
@@ -308,20 +347,11 @@ impl ApiServer {
     }
 }
 
-impl Shared {
-    fn store(&self) -> MutexGuard<'_, Store> {
-        // A change is whole, or has not happened, wherever a holder panicked.
-        self.store.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn tokens(&self) -> MutexGuard<'_, Tokens> {
-        self.tokens.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Wakes watches.
-    fn announce(&self, store: &Store) {
-        self.changed.send_replace(store.revision());
-    }
+fn refused(object: &Value, outcome: Result<(), String>) -> Result<(), Error> {
+    outcome.map_err(|message| Error::Refused {
+        object: describe(object),
+        message,
+    })
 }
 
 fn describe(object: &Value) -> String {
@@ -334,14 +364,5 @@ fn describe(object: &Value) -> String {
             text(&metadata["name"])
         ),
         None => format!("{} {}", text(&object["kind"]), text(&metadata["name"])),
-    }
-}
-
-/// Where a namespace is.
-fn namespace(name: &str) -> Key {
-    Key {
-        resource: Resource::namespaces(),
-        namespace: String::new(),
-        name: name.to_owned(),
     }
 }

@@ -5,11 +5,17 @@
 //! with the reason. Where the environment says that they must run (`CI=true` or
 //! `SIDEWALL_REQUIRE_NETNS=1`) the same is a failure.
 
+use std::env;
 use std::process::{Command, ExitCode};
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
 use crate::sandbox::{self, Place};
+
+/// Why a case says nothing about what it finds: it is listed as ignored, also where everything must run.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct NotApplicable(pub String);
 
 /// A named test case.
 pub type Case = (&'static str, fn() -> anyhow::Result<()>);
@@ -72,13 +78,17 @@ pub fn main_with_kubectl(cases: &[Case]) -> ExitCode {
 
 fn unrunnable_here(cases: &[Case], error: impl Into<anyhow::Error>) -> Vec<Trial> {
     let reason = format!("{:#}", error.into());
-    unrunnable(cases, &reason, is_required(|name| std::env::var(name).ok()))
+    unrunnable(cases, &reason, is_required(|name| env::var(name).ok()))
 }
 
 fn runnable(cases: &[Case]) -> Vec<Trial> {
     let trial = |&(name, case): &Case| {
-        Trial::test(name, move || {
-            case().map_err(|error| Failed::from(format!("{error:#}")))
+        Trial::ignorable_test(name, move || match case() {
+            Ok(()) => Ok(Completion::Completed),
+            Err(error) => match error.downcast::<NotApplicable>() {
+                Ok(NotApplicable(reason)) => Ok(Completion::ignored_with(reason)),
+                Err(error) => Err(Failed::from(format!("{error:#}"))),
+            },
         })
     };
     cases.iter().map(trial).collect()

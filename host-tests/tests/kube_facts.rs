@@ -29,6 +29,10 @@ fn main() -> ExitCode {
             gates::another_pod_of_the_name,
         ),
         (
+            "a_pod_replaced_while_its_gate_is_written",
+            gates::replaced_meanwhile,
+        ),
+        (
             "gates_that_cannot_be_opened_disturb_nothing",
             gates::refused,
         ),

@@ -131,16 +131,16 @@ fn killed_and_compacted() -> Result<()> {
     let mut site = site()?;
     let before = site.published()?.len();
     site.server.kill();
-    site.server.compact();
+    site.server.compact()?;
     site.server.restart()?;
     caught_up(&mut site, before, &[])?;
 
-    let old = site.server.objects();
+    let old = site.server.objects()?;
     site.server.kill();
     change(&site)?;
     site.server.remove("v1", "Pod", "shop/web")?;
-    site.server.compact();
-    let new = site.server.objects();
+    site.server.compact()?;
+    let new = site.server.objects()?;
     sleep(OUTAGE);
     nothing_happened(&mut site, before)?;
     site.server.restart()?;
@@ -177,7 +177,7 @@ fn compacted_and_refused() -> Result<()> {
     site.server.refuse_expired_watches(true);
     site.server.kill();
     change(&site)?;
-    site.server.compact();
+    site.server.compact()?;
     site.server.restart()?;
     caught_up(&mut site, before, &CHANGED)
 }
@@ -188,7 +188,7 @@ fn put_back() -> Result<()> {
     let before = site.published()?.len();
     site.server.kill();
     change(&site)?;
-    site.server.rewind();
+    site.server.rewind()?;
     site.server.restart()?;
     caught_up(&mut site, before, &CHANGED)
 }
@@ -244,13 +244,13 @@ fn slow() -> Result<()> {
 fn flapping() -> Result<()> {
     let mut site = site()?;
     let before = site.published()?.len();
-    let mut allowed = vec![compiled(&site.server.objects())?];
+    let mut allowed = vec![compiled(&site.server.objects()?)?];
     for round in 0..12 {
         site.server.put(&policy("db", "db", "web", 1000 + round))?;
-        allowed.push(compiled(&site.server.objects())?);
+        allowed.push(compiled(&site.server.objects()?)?);
         site.server.kill();
         if round % 3 == 0 {
-            site.server.compact();
+            site.server.compact()?;
         }
         sleep(Duration::from_millis(150));
         site.server.restart()?;

@@ -138,7 +138,7 @@ fn trouble() -> Result<()> {
     let server = lab.api_server()?;
     server.kill();
     server.remove("networking.k8s.io/v1", "NetworkPolicy", "default/p")?;
-    server.compact();
+    server.compact()?;
     thread::sleep(Duration::from_secs(3));
     ensure!(reach(&lab)? == [true, false], "nobody has been told yet");
     server.restart()?;
@@ -158,7 +158,7 @@ fn outages(lab: &Lab) -> Result<()> {
     for status in [500, 429] {
         server.fail(status, None)?;
         server.kill();
-        server.compact();
+        server.compact()?;
         thread::sleep(Duration::from_secs(1));
         server.restart()?;
         thread::sleep(Duration::from_secs(2));

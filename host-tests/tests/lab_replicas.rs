@@ -121,7 +121,7 @@ fn away() -> Result<()> {
         traffic::under(&site.lab, || {
             (0..REPLICAS).for_each(|number| site.kill(number));
             server.kill();
-            server.compact();
+            server.compact()?;
             thread::sleep(seconds);
             Ok(())
         })?;

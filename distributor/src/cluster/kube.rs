@@ -13,6 +13,7 @@
 //! policy must not wait for longer than it takes to see that the server is back (docs/adr/0009).
 
 mod events;
+mod exchange;
 mod gates;
 mod mirror;
 #[cfg(test)]
@@ -23,19 +24,20 @@ mod write;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Response;
+use http::{Request, Response};
 use kube::Config;
 use kube::client::ClientBuilder;
 use kube::config::InferConfigError;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tower::limit::RateLimitLayer;
-use tower::util::MapResponseLayer;
+use tower::util::{MapRequestLayer, MapResponseLayer};
 
 use super::event::{Batch, Kind};
 use crate::metrics::KubeMetrics;
 use crate::readiness::{Gates, Readiness};
 use events::EventWatch;
+use exchange::Exchange;
 use gates::GateWatch;
 use watch::{Onlooker, Watch};
 use write::PodConditions;
@@ -92,10 +94,11 @@ pub async fn start(
     let (sender, receiver) = mpsc::channel(QUEUE);
     let gates = Gates::default();
     let (events, queue) = mpsc::channel(events::QUEUE);
+    let plain = kube::Client::try_from(config.clone()).map_err(Error::Client)?;
     let mut watches = Vec::new();
     for kind in Kind::ALL {
-        let answered = Arc::new(Notify::new());
-        let client = client(config.clone(), Arc::clone(&answered)).map_err(Error::Client)?;
+        let exchange = Arc::<Exchange>::default();
+        let client = client(config.clone(), &exchange).map_err(Error::Client)?;
         let onlooker = match kind {
             Kind::Pod => Onlooker::Gates(GateWatch::new(gates.clone())),
             Kind::NetworkPolicy => {
@@ -103,7 +106,7 @@ pub async fn start(
             }
             _ => Onlooker::Nobody,
         };
-        watches.push(Watch::new(kind, client, answered, onlooker));
+        watches.push(Watch::new(kind, client, plain.clone(), exchange, onlooker));
     }
     for watch in watches {
         let sender = sender.clone();
@@ -116,27 +119,32 @@ pub async fn start(
             }
         });
     }
-    let writes = kube::Client::try_from(config).map_err(Error::Client)?;
-    let telling = events::send(queue, writes.clone(), metrics.clone());
+    let telling = events::send(queue, plain.clone(), metrics.clone());
     tokio::spawn(cancellation.run_until_cancelled_owned(telling));
     let readiness = Readiness {
         gates,
-        marker: Arc::new(PodConditions::new(writes)),
+        marker: Arc::new(PodConditions::new(plain)),
         metrics: metrics.clone(),
     };
     Ok((receiver, readiness))
 }
 
-/// A client that tells of every request that the server granted, and makes not too many of them.
-fn client(config: Config, answered: Arc<Notify>) -> Result<kube::Client, kube::Error> {
-    let note = move |response: Response<_>| {
+/// A client that tells what is asked and what is granted, and asks not too often.
+fn client(config: Config, exchange: &Arc<Exchange>) -> Result<kube::Client, kube::Error> {
+    let (asked, granted) = (Arc::clone(exchange), Arc::clone(exchange));
+    let note_request = move |request: Request<_>| {
+        asked.asks(request.uri());
+        request
+    };
+    let note_response = move |response: Response<_>| {
         if response.status().is_success() {
-            answered.notify_one();
+            granted.grants();
         }
         response
     };
     Ok(ClientBuilder::try_from(config)?
-        .with_layer(&MapResponseLayer::new(note))
+        .with_layer(&MapRequestLayer::new(note_request))
+        .with_layer(&MapResponseLayer::new(note_response))
         .with_layer(&RateLimitLayer::new(
             REQUESTS_PER_SECOND,
             Duration::from_secs(1),

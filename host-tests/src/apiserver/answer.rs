@@ -9,18 +9,18 @@ use super::resource::Resource;
 
 /// Why a request is refused; becomes a `Status` object.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Refusal {
-    pub(super) code: StatusCode,
+pub(in crate::apiserver) struct Refusal {
+    pub(in crate::apiserver) code: StatusCode,
     /// In one word, which clients look at.
-    pub(super) reason: &'static str,
-    pub(super) message: String,
-    pub(super) retry_after: Option<u32>,
+    pub(in crate::apiserver) reason: &'static str,
+    pub(in crate::apiserver) message: String,
+    pub(in crate::apiserver) retry_after: Option<u32>,
     /// What is wrong with which field; `kubectl` shows nothing else of an invalid object.
     details: Value,
 }
 
 /// What a request comes to.
-pub(super) type Answer<T> = Result<T, Refusal>;
+pub(in crate::apiserver) type Answer<T> = Result<T, Refusal>;
 
 impl Refusal {
     fn new(code: StatusCode, reason: &'static str, message: impl Into<String>) -> Self {
@@ -33,22 +33,22 @@ impl Refusal {
         }
     }
 
-    pub(super) fn not_found(resource: &Resource, name: &str) -> Self {
+    pub(in crate::apiserver) fn not_found(resource: &Resource, name: &str) -> Self {
         let message = format!("{} {name:?} not found", resource.qualified());
         Self::new(StatusCode::NOT_FOUND, "NotFound", message)
     }
 
-    pub(super) fn no_such_path() -> Self {
+    pub(in crate::apiserver) fn no_such_path() -> Self {
         let message = "the server could not find the requested resource";
         Self::new(StatusCode::NOT_FOUND, "NotFound", message)
     }
 
-    pub(super) fn already_exists(resource: &Resource, name: &str) -> Self {
+    pub(in crate::apiserver) fn already_exists(resource: &Resource, name: &str) -> Self {
         let message = format!("{} {name:?} already exists", resource.qualified());
         Self::new(StatusCode::CONFLICT, "AlreadyExists", message)
     }
 
-    pub(super) fn conflict(resource: &Resource, name: &str) -> Self {
+    pub(in crate::apiserver) fn conflict(resource: &Resource, name: &str) -> Self {
         let message = format!(
             "Operation cannot be fulfilled on {} {name:?}: the object has been modified; please apply your changes to the latest version and try again",
             resource.qualified()
@@ -56,27 +56,25 @@ impl Refusal {
         Self::new(StatusCode::CONFLICT, "Conflict", message)
     }
 
-    /// The patch is meant for an object that had this name before.
-    pub(super) fn other_uid(resource: &Resource, name: &str, given: &Value, uid: &Value) -> Self {
-        let message = format!(
-            "Operation cannot be fulfilled on {} {name:?}: Precondition failed: UID in precondition: {given}, UID in object meta: {uid}",
-            resource.qualified()
-        );
-        Self::new(StatusCode::CONFLICT, "Conflict", message)
+    /// The patch is meant for an object that had this name before. The real one does not tell it apart from
+    /// an attempt to change what an object is.
+    pub(in crate::apiserver) fn other_uid(resource: &Resource, name: &str, given: &Value) -> Self {
+        let what = format!("metadata.uid: Invalid value: {given}: field is immutable");
+        Self::invalid(resource.kind, name, &[what])
     }
 
-    pub(super) fn bad_request(message: impl Into<String>) -> Self {
+    pub(in crate::apiserver) fn bad_request(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "BadRequest", message)
     }
 
-    pub(super) fn forbidden(resource: &str) -> Self {
+    pub(in crate::apiserver) fn forbidden(resource: &str) -> Self {
         let message = format!(
             "{resource} is forbidden: User \"anybody\" cannot list resource \"{resource}\" at the cluster scope"
         );
         Self::new(StatusCode::FORBIDDEN, "Forbidden", message)
     }
 
-    pub(super) fn unsupported_media(kind: &str) -> Self {
+    pub(in crate::apiserver) fn unsupported_media(kind: &str) -> Self {
         let message = format!(
             "bodies of type {kind:?} are not served here; send JSON, as `kubectl apply` does"
         );
@@ -87,13 +85,13 @@ impl Refusal {
         )
     }
 
-    pub(super) fn not_allowed() -> Self {
+    pub(in crate::apiserver) fn not_allowed() -> Self {
         let message = "the server does not allow this method on the requested resource";
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", message)
     }
 
     /// `what` is wrong, each as `field: reason`.
-    pub(super) fn invalid(kind: &str, name: &str, what: &[String]) -> Self {
+    pub(in crate::apiserver) fn invalid(kind: &str, name: &str, what: &[String]) -> Self {
         let cause = |what: &String| {
             let (field, message) = what.split_once(": ").unwrap_or_default();
             json!({ "reason": "FieldValueInvalid", "field": field, "message": message })
@@ -111,21 +109,12 @@ impl Refusal {
     }
 
     /// The history that was asked for has been compacted.
-    pub(super) fn expired(message: impl Into<String>) -> Self {
+    pub(in crate::apiserver) fn expired(message: impl Into<String>) -> Self {
         Self::new(StatusCode::GONE, "Expired", message)
     }
 
-    /// A revision that has not been yet: the client knows more than this server.
-    pub(super) fn too_large(given: u64, current: u64) -> Self {
-        let message = format!("Too large resource version: {given}, current: {current}");
-        Self {
-            retry_after: Some(1),
-            ..Self::new(StatusCode::GATEWAY_TIMEOUT, "Timeout", message)
-        }
-    }
-
     /// The server fails, for a test wants it to.
-    pub(super) fn failing(code: StatusCode, retry_after: Option<u32>) -> Self {
+    pub(in crate::apiserver) fn failing(code: StatusCode, retry_after: Option<u32>) -> Self {
         let reason = match code {
             StatusCode::FORBIDDEN => "Forbidden",
             StatusCode::TOO_MANY_REQUESTS => "TooManyRequests",
@@ -139,7 +128,7 @@ impl Refusal {
     }
 
     /// The `Status` object.
-    pub(super) fn status(&self) -> Value {
+    pub(in crate::apiserver) fn status(&self) -> Value {
         let mut status = json!({
             "apiVersion": "v1",
             "kind": "Status",

@@ -2,18 +2,18 @@
 
 /// A kind that is served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Resource {
+pub(in crate::apiserver) struct Resource {
     /// The API group; empty for the core.
-    pub(super) group: &'static str,
-    pub(super) version: &'static str,
+    pub(in crate::apiserver) group: &'static str,
+    pub(in crate::apiserver) version: &'static str,
     /// As in paths.
-    pub(super) plural: &'static str,
-    pub(super) singular: &'static str,
-    pub(super) kind: &'static str,
-    pub(super) short_names: &'static [&'static str],
-    pub(super) namespaced: bool,
+    pub(in crate::apiserver) plural: &'static str,
+    pub(in crate::apiserver) singular: &'static str,
+    pub(in crate::apiserver) kind: &'static str,
+    pub(in crate::apiserver) short_names: &'static [&'static str],
+    pub(in crate::apiserver) namespaced: bool,
     /// Whether its status is written through a path of its own, and by that alone.
-    pub(super) has_status: bool,
+    pub(in crate::apiserver) has_status: bool,
 }
 
 const fn resource(
@@ -50,7 +50,7 @@ const fn cluster_scoped(resource: Resource) -> Resource {
 }
 
 /// All of them.
-pub(super) static RESOURCES: [Resource; 8] = [
+pub(in crate::apiserver) static RESOURCES: [Resource; 8] = [
     cluster_scoped(with_status(resource(
         "",
         "namespaces",
@@ -87,26 +87,35 @@ pub(super) static RESOURCES: [Resource; 8] = [
 
 impl Resource {
     /// The resource of a path.
-    pub(super) fn find(group: &str, version: &str, plural: &str) -> Option<&'static Self> {
+    pub(in crate::apiserver) fn find(
+        group: &str,
+        version: &str,
+        plural: &str,
+    ) -> Option<&'static Self> {
         RESOURCES
             .iter()
             .find(|it| (it.group, it.version, it.plural) == (group, version, plural))
     }
 
     /// The resource of an object, by what it says of itself.
-    pub(super) fn of(api_version: &str, kind: &str) -> Option<&'static Self> {
+    pub(in crate::apiserver) fn of(api_version: &str, kind: &str) -> Option<&'static Self> {
         RESOURCES
             .iter()
             .find(|it| it.kind == kind && it.api_version() == api_version)
     }
 
     /// Namespaces.
-    pub(super) fn namespaces() -> &'static Self {
+    pub(in crate::apiserver) fn namespaces() -> &'static Self {
         &RESOURCES[0]
     }
 
+    /// Pods.
+    pub(in crate::apiserver) fn pods() -> &'static Self {
+        &RESOURCES[2]
+    }
+
     /// What objects say in `apiVersion`.
-    pub(super) fn api_version(&self) -> String {
+    pub(in crate::apiserver) fn api_version(&self) -> String {
         if self.group.is_empty() {
             self.version.to_owned()
         } else {
@@ -115,7 +124,7 @@ impl Resource {
     }
 
     /// How messages name it.
-    pub(super) fn qualified(&self) -> String {
+    pub(in crate::apiserver) fn qualified(&self) -> String {
         if self.group.is_empty() {
             self.plural.to_owned()
         } else {

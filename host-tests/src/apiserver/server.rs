@@ -1,4 +1,5 @@
-//! The process that a real API server would be: a thread with its own runtime, which can be killed.
+//! What clients find: a thread with its own runtime that fails on demand, and can be killed. What it
+//! answers comes from behind it.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -16,8 +17,11 @@ use tokio::runtime;
 use tokio::sync::oneshot;
 
 use super::answer::Refusal;
-use super::request::{self, Request};
-use super::{Error, Shared};
+use super::faults::Faults;
+use super::real::forward::forward;
+use super::standin::StandIn;
+use super::standin::request::{self, Request};
+use super::{Backend, Error};
 use crate::net::Netns;
 
 /// The largest body that is read, in bytes; of an API server it is 3 MiB.
@@ -31,6 +35,17 @@ pub(super) struct Server {
     /// Bound, and never listening: nobody else gets the port while the server is down.
     _reservation: Socket,
     running: Option<Running>,
+}
+
+/// What all connections of one life have in common.
+struct Front {
+    faults: Arc<Faults>,
+    behind: Behind,
+}
+
+enum Behind {
+    StandIn(Arc<StandIn>),
+    Real(kube::Client),
 }
 
 #[derive(Debug)]
@@ -60,7 +75,7 @@ impl Server {
         Ok((server, address))
     }
 
-    pub(super) fn start(&mut self, shared: &Arc<Shared>) -> Result<(), Error> {
+    pub(super) fn start(&mut self, faults: &Arc<Faults>, backend: &Backend) -> Result<(), Error> {
         if self.running.is_some() {
             return Ok(());
         }
@@ -73,7 +88,19 @@ impl Server {
             .enable_all()
             .build()
             .map_err(failed("starting"))?;
-        let router = Router::new().fallback(serve).with_state(Arc::clone(shared));
+        let behind = match backend {
+            Backend::StandIn(it) => Behind::StandIn(Arc::clone(it)),
+            Backend::Real(real) => {
+                // Its connections end with this life.
+                let _within = runtime.enter();
+                Behind::Real(real.client()?)
+            }
+        };
+        let front = Front {
+            faults: Arc::clone(faults),
+            behind,
+        };
+        let router = Router::new().fallback(serve).with_state(Arc::new(front));
         let (stop, stopped) = oneshot::channel::<()>();
         let thread = thread::spawn(move || {
             runtime.block_on(async {
@@ -84,7 +111,7 @@ impl Server {
                 tokio::select! {
                     ended = serving => {
                         if let Err(error) = ended {
-                            panic!("the API server stand-in on {address} ended: {error}");
+                            panic!("the API server on {address} ended: {error}");
                         }
                     }
                     // An error: the sender was dropped, and that is the signal.
@@ -116,16 +143,16 @@ impl Drop for Server {
     }
 }
 
-async fn serve(State(shared): State<Arc<Shared>>, request: HttpRequest<Body>) -> Response {
-    shared.faults.count();
-    let delay = shared.faults.delay();
+async fn serve(State(front): State<Arc<Front>>, request: HttpRequest<Body>) -> Response {
+    front.faults.count();
+    let delay = front.faults.delay();
     if !delay.is_zero() {
         tokio::time::sleep(delay).await;
     }
-    if let Some(refusal) = shared.faults.refusal(request.uri().path()) {
+    if let Some(refusal) = front.faults.refusal(request.uri().path()) {
         return refusal.into_response();
     }
-    if let Some(refusal) = shared.faults.writing(request.method()).await {
+    if let Some(refusal) = front.faults.writing(request.method()).await {
         return refusal.into_response();
     }
     let (parts, body) = request.into_parts();
@@ -139,7 +166,12 @@ async fn serve(State(shared): State<Arc<Shared>>, request: HttpRequest<Body>) ->
         headers: parts.headers,
         body,
     };
-    request::answer(&shared, &request).unwrap_or_else(IntoResponse::into_response)
+    match &front.behind {
+        Behind::StandIn(it) => {
+            request::answer(it, &request).unwrap_or_else(IntoResponse::into_response)
+        }
+        Behind::Real(client) => forward(client, request, &front.faults).await,
+    }
 }
 
 fn within<T: Send>(netns: Option<&Netns>, work: impl FnOnce() -> T + Send) -> Result<T, Error> {

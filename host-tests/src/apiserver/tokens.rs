@@ -1,17 +1,18 @@
-//! Tokens of service accounts, and what a TokenReview says of them.
+//! Tokens of service accounts: what they mean, and how they are signed.
 
-use std::collections::BTreeMap;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use serde::Deserialize;
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use rcgen::KeyPair;
 use serde_json::{Value, json};
 
-use super::answer::{Answer, Refusal};
+/// Who says that it has issued a token.
+pub(super) const ISSUER: &str = "https://kubernetes.default.svc";
 
-/// Audiences of a token, or a review, that names none.
-const DEFAULT_AUDIENCE: &str = "https://kubernetes.default.svc";
+/// How long before its end a token was issued.
+const LIFETIME: Duration = Duration::from_secs(3600);
 
-/// A service-account token as an API server would have issued it.
+/// A service-account token as an API server issues it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Token {
     /// Whom it was made for; none means the API server itself.
@@ -28,200 +29,71 @@ pub struct Token {
     pub expires: Option<SystemTime>,
 }
 
-/// The tokens that are known.
-#[derive(Debug, Default)]
-pub(super) struct Tokens(BTreeMap<String, Token>);
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct Review {
-    #[serde(rename = "apiVersion")]
-    _api_version: Option<String>,
-    #[serde(rename = "kind")]
-    _kind: Option<String>,
-    #[serde(default)]
-    metadata: Value,
-    spec: Spec,
-    #[serde(default, rename = "status")]
-    _status: Value,
+/// Why a token could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum SigningError {
+    /// No key.
+    #[error("a key for service-account tokens: {0}")]
+    Key(#[from] rcgen::Error),
+    /// No signature.
+    #[error("a service-account token: {0}")]
+    Signature(#[from] jsonwebtoken::errors::Error),
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Spec {
-    #[serde(default)]
-    token: String,
-    #[serde(default)]
-    audiences: Vec<String>,
+/// Signs tokens as an API server does.
+#[derive(Debug)]
+pub(super) struct Signer {
+    key: KeyPair,
 }
 
-impl Tokens {
-    pub(super) fn insert(&mut self, token: String, meaning: Token) {
-        self.0.insert(token, meaning);
+impl Signer {
+    /// With a key of its own.
+    pub(super) fn new() -> Result<Self, SigningError> {
+        let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
+        Ok(Self { key })
     }
 
-    pub(super) fn remove(&mut self, token: &str) {
-        self.0.remove(token);
+    /// Its private and its public key, in PEM.
+    pub(super) fn pems(&self) -> [String; 2] {
+        [self.key.serialize_pem(), self.key.public_key_pem()]
     }
 
-    /// Answers a TokenReview.
-    pub(super) fn review(&self, body: &[u8], now: SystemTime) -> Answer<Value> {
-        let review: Review = serde_json::from_slice(body)
-            .map_err(|error| Refusal::bad_request(format!("TokenReview: {error}")))?;
-        let Spec { token, audiences } = review.spec;
-        if token.is_empty() {
-            let what = ["spec.token: Required value".to_owned()];
-            return Err(Refusal::invalid("TokenReview", "", &what));
-        }
-        let status = match self.authenticate(&token, &audiences, now) {
-            Ok((meaning, matching)) => json!({
-                "authenticated": true,
-                "user": user(meaning),
-                "audiences": matching,
-            }),
-            // An API server leaves `authenticated` out when it is false.
-            Err(why) => json!({ "user": {}, "error": format!("[invalid bearer token, {why}]") }),
-        };
-        Ok(json!({
-            "apiVersion": "authentication.k8s.io/v1",
-            "kind": "TokenReview",
-            "metadata": review.metadata,
-            "spec": { "token": token, "audiences": audiences },
-            "status": status,
-        }))
-    }
-
-    fn authenticate(
-        &self,
-        token: &str,
-        asked: &[String],
-        now: SystemTime,
-    ) -> Result<(&Token, Vec<String>), String> {
-        let meaning = self.0.get(token).ok_or("unknown token")?;
-        if meaning.expires.is_some_and(|expires| expires <= now) {
-            return Err("service account token has expired".to_owned());
-        }
-        let default = [DEFAULT_AUDIENCE.to_owned()];
-        let or_default = |given: &[String]| {
-            if given.is_empty() {
-                default.to_vec()
-            } else {
-                given.to_vec()
-            }
-        };
-        let (held, asked) = (or_default(&meaning.audiences), or_default(asked));
-        let matching: Vec<String> = held
-            .iter()
-            .filter(|it| asked.contains(it))
-            .cloned()
-            .collect();
-        if matching.is_empty() {
-            return Err(format!(
-                "token audiences {held:?} is invalid for the target audiences {asked:?}"
-            ));
-        }
-        Ok((meaning, matching))
+    /// A token that means this; `uid` is its account's.
+    pub(super) fn sign(&self, token: &Token, uid: &str) -> Result<String, SigningError> {
+        let key = EncodingKey::from_ec_pem(self.key.serialize_pem().as_bytes())?;
+        let header = Header::new(Algorithm::ES256);
+        Ok(jsonwebtoken::encode(&header, &claims(token, uid), &key)?)
     }
 }
 
-/// Who a token says that its bearer is.
-fn user(token: &Token) -> Value {
-    let Token {
-        namespace,
-        service_account,
-        pod,
-        node,
-        ..
-    } = token;
-    let mut extra = json!({});
-    for (what, bound) in [("pod", pod), ("node", node)] {
-        if let Some((name, uid)) = bound {
-            extra[format!("authentication.kubernetes.io/{what}-name")] = json!([name]);
-            extra[format!("authentication.kubernetes.io/{what}-uid")] = json!([uid]);
+fn claims(token: &Token, uid: &str) -> Value {
+    let bound = |it: &Option<(String, String)>| {
+        let (name, uid) = it.as_ref()?;
+        Some(json!({ "name": name, "uid": uid }))
+    };
+    let (namespace, account) = (&token.namespace, &token.service_account);
+    let expires = token.expires.unwrap_or(SystemTime::now() + LIFETIME);
+    let seconds = |time: SystemTime| {
+        time.duration_since(UNIX_EPOCH)
+            .unwrap_or_default()
+            .as_secs()
+    };
+    let mut claims = json!({
+        "iss": ISSUER,
+        "sub": format!("system:serviceaccount:{namespace}:{account}"),
+        "aud": token.audiences,
+        "exp": seconds(expires),
+        "iat": seconds(expires - LIFETIME),
+        "nbf": seconds(expires - LIFETIME),
+        "kubernetes.io": {
+            "namespace": namespace,
+            "serviceaccount": { "name": account, "uid": uid },
+        },
+    });
+    for (what, it) in [("pod", bound(&token.pod)), ("node", bound(&token.node))] {
+        if let Some(it) = it {
+            claims["kubernetes.io"][what] = it;
         }
     }
-    json!({
-        "username": format!("system:serviceaccount:{namespace}:{service_account}"),
-        "uid": format!("uid-of-{namespace}-{service_account}"),
-        "groups": [
-            "system:serviceaccounts",
-            format!("system:serviceaccounts:{namespace}"),
-            "system:authenticated",
-        ],
-        "extra": extra,
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-
-    fn review(audiences: &[&str], spec: &Value) -> Value {
-        let mut tokens = Tokens::default();
-        let token = Token {
-            audiences: audiences.iter().map(|&it| it.to_owned()).collect(),
-            namespace: "shop".to_owned(),
-            service_account: "web".to_owned(),
-            pod: Some(("web-1".to_owned(), "u1".to_owned())),
-            node: Some(("one".to_owned(), "u2".to_owned())),
-            expires: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(100)),
-        };
-        tokens.insert("secret".to_owned(), token);
-        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(spec["now"].as_u64().unwrap_or(0));
-        let body = json!({ "spec": { "token": spec["token"], "audiences": spec["audiences"] } });
-        tokens.review(body.to_string().as_bytes(), now).unwrap()["status"].clone()
-    }
-
-    #[test]
-    fn a_good_token_names_account_pod_and_node() {
-        let status = review(
-            &["sidewall"],
-            &json!({ "token": "secret", "audiences": ["sidewall"] }),
-        );
-        assert_eq!(status["authenticated"], true);
-        assert_eq!(status["audiences"], json!(["sidewall"]));
-        assert_eq!(status["user"]["username"], "system:serviceaccount:shop:web");
-        let extra = &status["user"]["extra"];
-        assert_eq!(
-            extra["authentication.kubernetes.io/pod-name"],
-            json!(["web-1"])
-        );
-        assert_eq!(extra["authentication.kubernetes.io/pod-uid"], json!(["u1"]));
-        assert_eq!(
-            extra["authentication.kubernetes.io/node-name"],
-            json!(["one"])
-        );
-    }
-
-    #[test]
-    fn others_are_refused_with_a_reason() {
-        for (audiences, spec, why) in [
-            (
-                &["sidewall"][..],
-                json!({ "token": "x", "audiences": ["sidewall"] }),
-                "unknown token",
-            ),
-            (
-                &["other"],
-                json!({ "token": "secret", "audiences": ["sidewall"] }),
-                "audiences",
-            ),
-            (
-                &[],
-                json!({ "token": "secret", "audiences": ["sidewall"] }),
-                "audiences",
-            ),
-            (
-                &["sidewall"],
-                json!({ "token": "secret", "audiences": ["sidewall"], "now": 100 }),
-                "expired",
-            ),
-        ] {
-            let status = review(audiences, &spec);
-            assert_eq!(status["authenticated"], Value::Null);
-            assert!(status["error"].as_str().unwrap().contains(why), "{status}");
-        }
-    }
+    claims
 }

@@ -69,8 +69,8 @@ impl Api {
     }
 
     /// Every object as one manifest.
-    pub(super) fn dump(&self) -> String {
-        documents(&self.server.objects())
+    pub(super) fn dump(&self) -> Result<String, Error> {
+        Ok(documents(&self.server.objects()?))
     }
 
     /// What users write by `kubectl`; what kubelets and controllers do by themselves: the status.

@@ -176,7 +176,8 @@ impl Lab {
 
     /// Makes the folder, and the network, say what the API server says.
     fn copy(&self, api: &Api) -> Result<(), Error> {
-        self.change(|folder| folder.write(COPY, &api.dump()))
+        let dump = api.dump()?;
+        self.change(|folder| folder.write(COPY, &dump))
     }
 
     /// The folder that the distributor watches, for what the above does not offer.

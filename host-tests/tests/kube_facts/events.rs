@@ -47,7 +47,7 @@ pub fn told_once() -> Result<()> {
     let told = wait_for(&site, "old", 1)?;
     let uid = &site
         .server
-        .objects()
+        .objects()?
         .into_iter()
         .find(|object| object["metadata"]["name"] == "old");
     let uid = &uid.as_ref().context("the policy")?["metadata"]["uid"];
@@ -64,7 +64,7 @@ pub fn told_once() -> Result<()> {
 
     // Watches end, history is lost, a replica restarts.
     site.server.kill();
-    site.server.compact();
+    site.server.compact()?;
     site.server.restart()?;
     drop(other);
     let other = site.distributor()?;

@@ -30,11 +30,10 @@ fn site() -> Result<Site> {
     Site::new(&objects)
 }
 
-/// The condition's status, if it is there.
-fn condition(pod: &Value) -> Option<String> {
+/// A condition of a pod, if it has it.
+fn condition<'a>(pod: &'a Value, name: &str) -> Option<&'a Value> {
     let conditions = pod["status"]["conditions"].as_array()?;
-    let ours = conditions.iter().find(|it| it["type"] == CONDITION)?;
-    ours["status"].as_str().map(str::to_owned)
+    conditions.iter().find(|it| it["type"] == name)
 }
 
 fn wait_for_gate(site: &Site) -> Result<()> {
@@ -49,7 +48,7 @@ pub fn opens_and_stays_open() -> Result<()> {
     let distributor = site.distributor()?;
     sleep(MEANWHILE);
     ensure!(
-        condition(&site.pod("web")?).is_none(),
+        condition(&site.pod("web")?, CONDITION).is_none(),
         "nobody is connected"
     );
     let before = site.pod("db")?;
@@ -59,16 +58,13 @@ pub fn opens_and_stays_open() -> Result<()> {
     let web = site.sidecar(&distributor, "sidecar~10.0.0.1~web.shop~cluster.local")?;
     wait_for_gate(&site)?;
     let open = site.pod("web")?;
-    let conditions = &open["status"]["conditions"];
     ensure!(
-        conditions[0]["type"] == "ContainersReady" && conditions[0]["status"] == "True",
-        "others' conditions stay: {conditions}"
+        condition(&open, "ContainersReady").is_some_and(|it| it["status"] == "True"),
+        "others' conditions stay: {open:#}"
     );
-    ensure!(
-        conditions[1]["reason"] == "SnapshotAcknowledged"
-            && conditions[1]["lastTransitionTime"].is_string(),
-        "{conditions}"
-    );
+    let says =
+        |it: &Value| it["reason"] == "SnapshotAcknowledged" && it["lastTransitionTime"].is_string();
+    ensure!(condition(&open, CONDITION).is_some_and(says), "{open:#}");
     ensure!(
         open["status"]["phase"] == "Running" && open["status"]["podIP"] == "10.0.0.1",
         "{open:#}"
@@ -121,9 +117,39 @@ pub fn another_pod_of_the_name() -> Result<()> {
     old.next(Some(&first))?;
     sleep(MEANWHILE);
     ensure!(
-        condition(&site.pod("web")?).is_none(),
+        condition(&site.pod("web")?, CONDITION).is_none(),
         "the Envoy of the last pod spoke for the new one"
     );
+    let _new = site.sidecar(&distributor, "shop/web")?;
+    wait_for_gate(&site)
+}
+
+/// The pod is replaced by another one of its name while the server takes its time: what was meant for the
+/// first does not open the gate of the second, and nothing has failed.
+pub fn replaced_meanwhile() -> Result<()> {
+    let site = site()?;
+    let distributor = site.distributor()?;
+    site.server.delay(Duration::from_secs(3));
+    let before = site.server.requests();
+    let old = site.sidecar(&distributor, "shop/web")?;
+    let first = old.next(None)?;
+    until("the write is on its way", || {
+        Ok(site.server.requests() > before)
+    })?;
+    // Times of creation are in whole seconds.
+    sleep(Duration::from_millis(1100));
+    site.server.remove("v1", "Pod", "shop/web")?;
+    site.server.put(&gated(9))?;
+    old.next(Some(&first))?;
+    sleep(Duration::from_secs(3));
+    site.server.recover();
+    ensure!(condition(&site.pod("web")?, CONDITION).is_none());
+    for result in ["written", "failed"] {
+        ensure!(
+            distributor.writes("readiness-gate", result)? == 0,
+            "{result}"
+        );
+    }
     let _new = site.sidecar(&distributor, "shop/web")?;
     wait_for_gate(&site)
 }
@@ -151,7 +177,7 @@ pub fn refused() -> Result<()> {
             site.server.put(&policy("web", "web", "db", port))?;
             revision = web.next(Some(&revision))?;
         }
-        ensure!(condition(&site.pod("web")?).is_none());
+        ensure!(condition(&site.pod("web")?, CONDITION).is_none());
     }
     let warnings = distributor.lines()?.into_iter().filter(|fields| {
         let message = fields["message"].as_str().unwrap_or_default();

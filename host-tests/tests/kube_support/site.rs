@@ -87,7 +87,7 @@ impl Site {
     /// Waits until the distributor has published what follows from the objects as they are now. How long
     /// that took.
     pub fn caught_up(&mut self) -> Result<Duration> {
-        let expected = compiled(&self.server.objects())?;
+        let expected = compiled(&self.server.objects()?)?;
         let started = Instant::now();
         loop {
             let found = self.revisions()?;

@@ -225,7 +225,7 @@ impl Site {
     /// Waits until everybody decides by the objects as they are, and tells how long that took since then: for
     /// each client, and for the last real sidecar.
     pub fn arrived(&self, since: Instant) -> Result<Vec<Duration>> {
-        let expected = compiled(&self.lab.api_server()?.objects())?;
+        let expected = compiled(&self.lab.api_server()?.objects()?)?;
         thread::scope(|scope| {
             let real = scope.spawn(|| {
                 self.lab.wait_applied()?;
@@ -299,7 +299,7 @@ impl Site {
 
     /// Every replica has compiled the same bytes, which are what follows from the objects.
     pub fn replicas_agree(&self) -> Result<()> {
-        let expected = compiled(&self.lab.api_server()?.objects())?;
+        let expected = compiled(&self.lab.api_server()?.objects()?)?;
         for (number, replica) in self.replicas().iter().enumerate() {
             let replica = replica.as_ref().context("it does not run")?;
             let status: Value = serde_json::from_str(&replica.get("/status")?)?;

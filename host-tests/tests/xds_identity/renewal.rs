@@ -31,12 +31,12 @@ fn applied(site: &Site) -> Result<bool> {
 }
 
 /// The status of a pod's readiness gate; null while nobody has set it.
-fn gate(site: &Site, pod: &str) -> Value {
-    let pod = site.pod(pod).unwrap_or_default();
+fn gate(site: &Site, pod: &str) -> Result<Value> {
+    let pod = site.pod(pod)?.unwrap_or_default();
     let conditions = pod["status"]["conditions"].as_array();
     let mut conditions = conditions.into_iter().flatten();
     let ours = conditions.find(|it| it["type"] == "sidewall.dev/policy-applied");
-    ours.map_or(Value::Null, |condition| condition["status"].clone())
+    Ok(ours.map_or(Value::Null, |condition| condition["status"].clone()))
 }
 
 /// Isolates the pods of `shop`, under this name.
@@ -51,7 +51,7 @@ fn policy(name: &str) -> Value {
 pub fn a_sidecar_outlives_its_token_and_the_certificates() -> Result<()> {
     let mut site = Site::start("renewal")?;
     let account = ("shop", "web");
-    let first = site.issue(account, "web", SystemTime::now() + Duration::from_secs(30));
+    let first = site.issue(account, "web", SystemTime::now() + Duration::from_secs(30))?;
     let credentials = site.credentials("web", &first)?;
     let secrets = credentials.join("secrets");
     let node_id = "sidecar~10.0.0.1~web.shop~cluster.local";
@@ -59,12 +59,12 @@ pub fn a_sidecar_outlives_its_token_and_the_certificates() -> Result<()> {
     envoy.wait_ready(PATIENCE)?;
     site.until("applied", || applied(&site))?;
     // The token says that this is the very pod whose gate it is.
-    site.until("ready", || Ok(gate(&site, "web") == "True"))?;
-    ensure!(gate(&site, "db") == Value::Null, "nobody spoke for db");
+    site.until("ready", || Ok(gate(&site, "web")? == "True"))?;
+    ensure!(gate(&site, "db")? == Value::Null, "nobody spoke for db");
 
     // The kubelet renews the token in good time. The stream that it opened ends with the first one;
     // the next stream shows the second, and brings along what is in force.
-    let second = site.issue(account, "web", SystemTime::now() + HOUR);
+    let second = site.issue(account, "web", SystemTime::now() + HOUR)?;
     mount(&secrets, "token", &second)?;
     site.until("at the end of its token", || {
         Ok(site.logged("the stream ends with its token")?.len() == 1)
@@ -112,7 +112,7 @@ pub fn a_sidecar_outlives_its_token_and_the_certificates() -> Result<()> {
 pub fn agent_and_envoy_of_a_node_get_its_bundle() -> Result<()> {
     let site = Site::start("nodes")?;
     let account = ("sidewall-system", "node");
-    let token = site.issue(account, "agent", SystemTime::now() + HOUR);
+    let token = site.issue(account, "agent", SystemTime::now() + HOUR)?;
     let credentials = site.credentials("node", &token)?;
     let secrets = credentials.join("secrets");
     let mut envoy = site.envoy(template::NODE, "node~one", &credentials)?;

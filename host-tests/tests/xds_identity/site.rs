@@ -15,7 +15,7 @@ use sidewall_host_tests::envoy::{Artifact, Envoy, Spec, artifact, template};
 use sidewall_host_tests::net::Netns;
 use sidewall_host_tests::{http, sandbox};
 
-use crate::pki::{self, Authority};
+use crate::pki::Authority;
 
 /// So long that only something broken takes longer, on a busy machine too.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -116,31 +116,29 @@ impl Site {
     }
 
     /// A token of a pod, which the API server knows from now on.
-    pub fn issue(&self, account: (&str, &str), pod: &str, expires: SystemTime) -> String {
-        let token = pki::token(pod, "sidewall", expires);
+    pub fn issue(&self, account: (&str, &str), pod: &str, expires: SystemTime) -> Result<String> {
         let (namespace, service_account) = account;
         let meaning = Token {
             audiences: vec!["sidewall".to_owned()],
             namespace: namespace.to_owned(),
             service_account: service_account.to_owned(),
-            pod: Some((pod.to_owned(), self.uid(pod))),
+            pod: Some((pod.to_owned(), self.uid(pod)?)),
             node: Some(("one".to_owned(), "uid-of-one".to_owned())),
             expires: Some(expires),
         };
-        self.api.add_token(token.clone(), meaning);
-        token
+        Ok(self.api.issue(meaning)?)
     }
 
     /// A pod as the API server has it.
-    pub fn pod(&self, name: &str) -> Option<Value> {
-        let mut objects = self.api.objects().into_iter();
-        objects.find(|object| object["kind"] == "Pod" && object["metadata"]["name"] == name)
+    pub fn pod(&self, name: &str) -> Result<Option<Value>> {
+        let mut objects = self.api.objects()?.into_iter();
+        Ok(objects.find(|object| object["kind"] == "Pod" && object["metadata"]["name"] == name))
     }
 
-    fn uid(&self, pod: &str) -> String {
-        let pod = self.pod(pod).unwrap_or_default();
+    fn uid(&self, pod: &str) -> Result<String> {
+        let pod = self.pod(pod)?.unwrap_or_default();
         let uid = pod["metadata"]["uid"].as_str();
-        uid.unwrap_or("of a pod that is not there").to_owned()
+        Ok(uid.unwrap_or("of a pod that is not there").to_owned())
     }
 
     /// A folder with a client's token and CA, and what tells an Envoy where they are.
@@ -303,6 +301,8 @@ fn objects() -> Vec<Value> {
         let addresses = json!([{ "type": "InternalIP", "address": ip }]);
         json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": name }, "status": { "addresses": addresses } })
     };
+    let mut agent = pod("sidewall-system", "agent", "192.168.50.1");
+    agent["spec"]["hostNetwork"] = json!(true);
     vec![
         namespace("shop"),
         namespace("sidewall-system"),
@@ -310,5 +310,6 @@ fn objects() -> Vec<Value> {
         node("two", "192.168.50.2"),
         pod("shop", "web", "10.0.0.1"),
         pod("shop", "db", "10.0.0.2"),
+        agent,
     ]
 }

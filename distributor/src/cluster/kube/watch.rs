@@ -9,13 +9,14 @@ use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
-use kube::api::{Api, ApiResource, DynamicObject};
+use kube::api::{Api, ApiResource, DynamicObject, ListParams};
 use kube::core::Status;
 use kube::runtime::watcher::{self, watcher};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 
 use super::events::EventWatch;
+use super::exchange::Exchange;
 use super::gates::GateWatch;
 use super::mirror::Mirror;
 use crate::cluster::event::{Batch, Event, Kind, Origin};
@@ -45,13 +46,16 @@ const PAGE: u32 = 500;
 pub(super) struct Watch {
     kind: Kind,
     api: Api<DynamicObject>,
-    /// Notified of each request that the server grants.
-    answered: Arc<Notify>,
+    /// For questions of our own.
+    plain: Api<DynamicObject>,
+    exchange: Arc<Exchange>,
     mirror: Mirror,
     onlooker: Onlooker,
     pace: Pace,
     /// What has been said about the server's failures.
     trouble: Trouble,
+    /// Whether the server may be another one than before: it has failed since it was asked where it is.
+    is_doubtful: bool,
 }
 
 /// Who else wants to know what happens to a kind. Takes no time, and never fails.
@@ -93,17 +97,20 @@ impl Watch {
     pub(super) fn new(
         kind: Kind,
         client: kube::Client,
-        answered: Arc<Notify>,
+        plain: kube::Client,
+        exchange: Arc<Exchange>,
         onlooker: Onlooker,
     ) -> Self {
         Self {
             kind,
             api: Api::all_with(client, &resource(kind)),
-            answered,
+            plain: Api::all_with(plain, &resource(kind)),
+            exchange,
             mirror: Mirror::new(kind),
             onlooker,
             pace: Pace::new(),
             trouble: Trouble::None,
+            is_doubtful: false,
         }
     }
 
@@ -123,9 +130,12 @@ impl Watch {
         loop {
             let event = tokio::select! {
                 event = events.next() => event,
-                () = self.answered.notified() => {
+                () = self.exchange.granted() => {
                     self.send(self.recovered(), batches).await?;
                     self.trouble = Trouble::None;
+                    if self.is_doubtful && self.has_gone_back().await {
+                        return Ok(());
+                    }
                     continue;
                 }
             };
@@ -138,6 +148,7 @@ impl Watch {
                     self.send(batch, batches).await?;
                 }
                 Some(Err(error)) => {
+                    self.is_doubtful = true;
                     let batch = self.failed(&error);
                     self.send(batch, batches).await?;
                     sleep(self.pace.pause(&error)).await;
@@ -147,6 +158,33 @@ impl Watch {
                 }
             }
         }
+    }
+
+    /// Whether the server is behind what the watch goes on from: it was restored from a backup. It grants
+    /// such a watch, and would say nothing until it has come to that version again.
+    async fn has_gone_back(&mut self) -> bool {
+        let since = self.exchange.since();
+        let one = ListParams::default().limit(1);
+        let Some(since) = since else {
+            self.is_doubtful = false;
+            return false;
+        };
+        let current = match self.plain.list(&one).await {
+            Ok(list) => list.metadata.resource_version,
+            Err(error) => {
+                // It is asked again when the next watch is granted.
+                tracing::debug!(kind = %self.kind, %error, "the API server does not say where it is");
+                return false;
+            }
+        };
+        self.is_doubtful = false;
+        let current = current.and_then(|it| it.parse::<u64>().ok());
+        let has_gone_back = current.is_some_and(|current| current < since);
+        if has_gone_back {
+            let kind = self.kind;
+            tracing::warn!(%kind, since, current, "the API server has gone back in time; listing anew");
+        }
+        has_gone_back
     }
 
     async fn send(&self, batch: Batch, batches: &mpsc::Sender<Batch>) -> Result<(), Closed> {
@@ -233,13 +271,12 @@ fn reason(error: &watcher::Error) -> String {
 }
 
 /// Whether a watch can only be begun again with a list. The watcher sees to that itself when an event says
-/// that its revision has expired, but not when its request is refused for it; and a server that was
-/// restored from a backup may be behind what we have seen, for ever.
+/// that its revision has expired, but not when its request is refused for it.
 fn needs_list(error: &watcher::Error) -> bool {
     let watcher::Error::WatchStartFailed(kube::Error::Api(status)) = error else {
         return false;
     };
-    status.code == 410 || status.message.contains("Too large resource version")
+    status.code == 410
 }
 
 /// How long to wait after failures.

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Client;
 use kube::api::{Api, Patch, PatchParams};
+use kube::core::Status;
 use serde_json::json;
 use sidewall_policy::model::NamespacedName;
 use tokio::time::timeout;
@@ -53,7 +54,9 @@ impl PodConditions {
         match timeout(PATIENCE, patched).await {
             Ok(Ok(_pod)) => Ok(()),
             Ok(Err(kube::Error::Api(status))) => Err(match status.code {
-                404 | 409 => NotMarked::Gone(status.message),
+                404 => NotMarked::Gone(status.message),
+                // Of all that is patched, another uid is the only thing that can be invalid like this.
+                422 if is_of_another(&status) => NotMarked::Gone(status.message),
                 403 => NotMarked::Failed(format!(
                     "{}; its ClusterRole must allow to patch pods/status",
                     status.message
@@ -64,6 +67,14 @@ impl PodConditions {
             Err(_) => Err(NotMarked::Failed(format!("no answer within {PATIENCE:?}"))),
         }
     }
+}
+
+/// Whether the pod has another uid than the patch: the server takes that for an attempt to change it.
+fn is_of_another(status: &Status) -> bool {
+    let causes = status.details.iter().flat_map(|it| &it.causes);
+    causes
+        .into_iter()
+        .any(|cause| cause.field == "metadata.uid")
 }
 
 impl Marker for PodConditions {

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::answer::{Answer, Refusal};
-use super::resource::Resource;
 use super::selector::Selector;
+use crate::apiserver::answer::{Answer, Refusal};
+use crate::apiserver::resource::Resource;
 
 /// How many lists may be half-way through their pages; the oldest is expired first.
 const MAX_CONTINUATIONS: usize = 64;

@@ -12,22 +12,22 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::admission::{self, Unknown};
-use super::answer::{Answer, Refusal};
-use super::resource::Resource;
 use super::selector::Selector;
 use super::store::{Key, Page, Scope};
 use super::watch::{self, Wish};
-use super::{Shared, discovery, events, patch};
+use super::{StandIn, discovery, events, patch};
+use crate::apiserver::answer::{Answer, Refusal};
+use crate::apiserver::resource::Resource;
 
 /// The schemas of all kinds, as `kubectl` asks for them when it cannot do without.
 const OPENAPI_V2: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
 
 /// A request, taken apart.
-pub(super) struct Request {
-    pub(super) method: Method,
-    pub(super) uri: Uri,
-    pub(super) headers: HeaderMap,
-    pub(super) body: Bytes,
+pub(in crate::apiserver) struct Request {
+    pub(in crate::apiserver) method: Method,
+    pub(in crate::apiserver) uri: Uri,
+    pub(in crate::apiserver) headers: HeaderMap,
+    pub(in crate::apiserver) body: Bytes,
 }
 
 impl Request {
@@ -76,7 +76,7 @@ impl Parameters {
 }
 
 /// Answers a request.
-pub(super) fn answer(shared: &Arc<Shared>, request: &Request) -> Answer<Response> {
+pub(in crate::apiserver) fn answer(shared: &Arc<StandIn>, request: &Request) -> Answer<Response> {
     let path: Vec<&str> = request
         .uri
         .path()
@@ -97,7 +97,19 @@ pub(super) fn answer(shared: &Arc<Shared>, request: &Request) -> Answer<Response
         if request.method != Method::POST {
             return Err(Refusal::not_allowed());
         }
-        let reviewed = shared.tokens().review(&request.body, SystemTime::now())?;
+        let exists = |namespace: &str, name: &str, uid: &str| {
+            let pod = Key {
+                resource: Resource::pods(),
+                namespace: namespace.to_owned(),
+                name: name.to_owned(),
+            };
+            let store = shared.store();
+            store
+                .get(&pod)
+                .is_ok_and(|pod| pod["metadata"]["uid"] == uid)
+        };
+        let now = SystemTime::now();
+        let reviewed = shared.tokens().review(&request.body, now, exists)?;
         return Ok((StatusCode::CREATED, Json(reviewed)).into_response());
     }
     if let [
@@ -164,7 +176,7 @@ pub(super) fn answer(shared: &Arc<Shared>, request: &Request) -> Answer<Response
                 )?;
                 let given = &object["metadata"]["uid"];
                 if *given != uid {
-                    let refusal = Refusal::other_uid(target.resource, name, given, &uid);
+                    let refusal = Refusal::other_uid(target.resource, name, given);
                     return Err(refusal);
                 }
                 Ok(())
@@ -252,7 +264,7 @@ fn scope(target: &Target, parameters: &Parameters) -> Answer<Scope> {
 }
 
 fn list_or_watch(
-    shared: &Arc<Shared>,
+    shared: &Arc<StandIn>,
     target: &Target,
     parameters: &Parameters,
 ) -> Answer<Response> {
@@ -304,7 +316,7 @@ fn read(body: &[u8]) -> Answer<Value> {
     serde_json::from_slice(body).map_err(|error| Refusal::bad_request(error.to_string()))
 }
 
-fn create(shared: &Shared, target: &Target, body: &Value, unknown: Unknown) -> Answer<Arc<Value>> {
+fn create(shared: &StandIn, target: &Target, body: &Value, unknown: Unknown) -> Answer<Arc<Value>> {
     let resource = target.resource;
     let mut object = admission::read(resource, body, unknown)?;
     let mut store = shared.store();
@@ -339,7 +351,7 @@ fn create(shared: &Shared, target: &Target, body: &Value, unknown: Unknown) -> A
 }
 
 fn change(
-    shared: &Shared,
+    shared: &StandIn,
     target: &Target,
     key: Key,
     unknown: Unknown,
@@ -375,7 +387,7 @@ fn grace(parameters: &Parameters, body: &[u8]) -> Answer<Option<u64>> {
 
 /// Deletes an object: a pod on a node when its kubelet says that it has ended, a namespace with all that
 /// is in it, for no controller is there to do it.
-fn delete(shared: &Shared, key: Key, grace: Option<u64>) -> Answer<Arc<Value>> {
+fn delete(shared: &StandIn, key: Key, grace: Option<u64>) -> Answer<Arc<Value>> {
     let mut store = shared.store();
     let before = Arc::clone(store.get(&key)?);
     let runs = before["spec"]["nodeName"].is_string()
@@ -403,7 +415,7 @@ fn delete(shared: &Shared, key: Key, grace: Option<u64>) -> Answer<Arc<Value>> {
 }
 
 /// Creates or replaces an object together with its status.
-pub(super) fn put(shared: &Shared, object: &Value) -> Result<(), String> {
+pub(in crate::apiserver) fn put(shared: &StandIn, object: &Value) -> Result<(), String> {
     let target = of_object(object)?;
     let put = || {
         let key = target.key(target.name.as_deref().unwrap_or_default())?;
@@ -426,7 +438,7 @@ pub(super) fn put(shared: &Shared, object: &Value) -> Result<(), String> {
 }
 
 /// Writes the status of an object.
-pub(super) fn put_status(shared: &Shared, object: &Value) -> Result<(), String> {
+pub(in crate::apiserver) fn put_status(shared: &StandIn, object: &Value) -> Result<(), String> {
     let target = Target {
         status: true,
         ..of_object(object)?
@@ -443,7 +455,7 @@ pub(super) fn put_status(shared: &Shared, object: &Value) -> Result<(), String> 
 }
 
 /// Creates or replaces an object without looking at it.
-pub(super) fn put_unchecked(shared: &Shared, object: &Value) -> Result<(), String> {
+pub(in crate::apiserver) fn put_unchecked(shared: &StandIn, object: &Value) -> Result<(), String> {
     let target = of_object(object)?;
     let put = || {
         let key = target.key(target.name.as_deref().unwrap_or_default())?;
@@ -459,18 +471,10 @@ pub(super) fn put_unchecked(shared: &Shared, object: &Value) -> Result<(), Strin
     put().map_err(|refusal: Refusal| refusal.message)
 }
 
-/// Removes an object; `id` is its name, with its namespace in front if it has one.
-pub(super) fn remove(
-    shared: &Shared,
-    api_version: &str,
-    kind: &str,
-    id: &str,
-) -> Result<(), String> {
-    let (namespace, name) = id.split_once('/').unwrap_or(("default", id));
-    let metadata = json!({ "namespace": namespace, "name": name });
-    let object = json!({ "apiVersion": api_version, "kind": kind, "metadata": metadata });
-    let target = of_object(&object)?;
-    let key = target.key(name);
+/// Removes an object at once.
+pub(in crate::apiserver) fn remove(shared: &StandIn, object: &Value) -> Result<(), String> {
+    let target = of_object(object)?;
+    let key = target.key(target.name.as_deref().unwrap_or_default());
     let removed = key.and_then(|key| delete(shared, key, Some(0)));
     removed.map(drop).map_err(|refusal| refusal.message)
 }

@@ -4,7 +4,7 @@ use k8s_openapi::api::events::v1::Event;
 use serde_json::{Value, json};
 
 use super::admission::{self, Unknown};
-use super::answer::{Answer, Refusal};
+use crate::apiserver::answer::{Answer, Refusal};
 
 /// Checks an event and rewrites it as one of the core.
 pub(super) fn to_core(event: &Value, unknown: Unknown) -> Answer<Value> {
@@ -53,7 +53,8 @@ fn check(event: &Value) -> Vec<String> {
         }
     }
     if text("note").len() > 1024 {
-        wrong.push("note: Invalid value: can have at most 1024 characters".to_owned());
+        // By the name that it has in the core's events.
+        wrong.push("message: Invalid value: can have at most 1024 characters".to_owned());
     }
     if !matches!(text("type"), "Normal" | "Warning") {
         wrong.push("type: Invalid value: must be Normal or Warning".to_owned());

@@ -14,8 +14,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::answer::{Answer, Refusal};
-use super::resource::Resource;
+use crate::apiserver::answer::{Answer, Refusal};
+use crate::apiserver::resource::Resource;
 
 /// What a request wants done about fields that nobody knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -13,9 +13,9 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-use super::Shared;
-use super::answer::{Answer, Refusal};
+use super::StandIn;
 use super::store::{Scope, Verb};
+use crate::apiserver::answer::{Answer, Refusal};
 
 /// How often a client that wants bookmarks gets one. An API server takes a minute.
 const BOOKMARKS: Duration = Duration::from_secs(5);
@@ -36,7 +36,7 @@ pub(super) struct Wish {
 
 /// Where a watch is.
 struct Watch {
-    shared: Arc<Shared>,
+    shared: Arc<StandIn>,
     scope: Scope,
     bookmarks: bool,
     /// The revision up to which everything is in `lines` or has been sent.
@@ -60,7 +60,7 @@ enum Ending {
 }
 
 /// Answers a watch with a stream of events.
-pub(super) fn answer(shared: &Arc<Shared>, scope: Scope, wish: &Wish) -> Answer<Response> {
+pub(super) fn answer(shared: &Arc<StandIn>, scope: Scope, wish: &Wish) -> Answer<Response> {
     // Before the store is looked at, so that no change falls in between.
     let changed = shared.changed.subscribe();
     let (position, lines) = begin(shared, &scope, wish)?;
@@ -90,7 +90,7 @@ pub(super) fn answer(shared: &Arc<Shared>, scope: Scope, wish: &Wish) -> Answer<
 }
 
 /// Where a watch begins, and what it is told first.
-fn begin(shared: &Shared, scope: &Scope, wish: &Wish) -> Answer<(u64, VecDeque<String>)> {
+fn begin(shared: &StandIn, scope: &Scope, wish: &Wish) -> Answer<(u64, VecDeque<String>)> {
     let store = shared.store();
     let current = store.revision();
     if matches!(wish.since.as_str(), "" | "0") {
@@ -107,9 +107,7 @@ fn begin(shared: &Shared, scope: &Scope, wish: &Wish) -> Answer<(u64, VecDeque<S
     let since = wish.since.parse().map_err(|_| {
         Refusal::bad_request(format!("resourceVersion: Invalid value: {:?}", wish.since))
     })?;
-    if since > current {
-        return Err(Refusal::too_large(since, current));
-    }
+    // A revision that has not been yet is granted, as by the real one, and waited for in silence.
     if shared.faults.gone_by_status() {
         store.since(since).map(drop)?;
     }

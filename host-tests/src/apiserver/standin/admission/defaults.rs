@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::super::resource::Resource;
+use crate::apiserver::resource::Resource;
 
 /// Fills in what was left out.
 pub(super) fn fill_in(resource: &Resource, object: &mut Value) {

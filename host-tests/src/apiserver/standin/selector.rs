@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::answer::{Answer, Refusal};
+use crate::apiserver::answer::{Answer, Refusal};
 
 /// Which objects a list or a watch is about.
 #[derive(Clone, Debug, Default)]

@@ -2,8 +2,8 @@
 
 use serde_json::{Map, Value};
 
-use super::answer::{Answer, Refusal};
-use super::resource::Resource;
+use crate::apiserver::answer::{Answer, Refusal};
+use crate::apiserver::resource::Resource;
 
 /// Applies a patch of a media type.
 pub(super) fn apply(
@@ -146,7 +146,7 @@ mod tests {
     use super::*;
 
     fn strategic(kind: &str, mut object: Value, patch: Value) -> Value {
-        let resource = super::super::resource::RESOURCES
+        let resource = crate::apiserver::resource::RESOURCES
             .iter()
             .find(|it| it.kind == kind)
             .unwrap();

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::resource::{RESOURCES, Resource};
+use crate::apiserver::resource::{RESOURCES, Resource};
 
 /// Verbs of every resource.
 const VERBS: [&str; 8] = [
