@@ -60,7 +60,7 @@ impl Signer {
 
     /// A token that means this; `uid` is its account's.
     pub(super) fn sign(&self, token: &Token, uid: &str) -> Result<String, SigningError> {
-        let key = EncodingKey::from_ec_pem(self.key.serialize_pem().as_bytes())?;
+        let key = EncodingKey::from_ec_der(self.key.serialized_der());
         let header = Header::new(Algorithm::ES256);
         Ok(jsonwebtoken::encode(&header, &claims(token, uid), &key)?)
     }
