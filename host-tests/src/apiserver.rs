@@ -7,7 +7,8 @@
 //!          faults
 //! ```
 //!
-//! It speaks plain HTTP to whoever asks, and asks nobody who they are.
+//! It speaks plain HTTP to whoever asks. Who brings a token is told what that allows by the real one; everybody
+//! else may do everything.
 
 mod answer;
 mod faults;
@@ -140,14 +141,23 @@ impl ApiServer {
         format!("http://{}", self.address)
     }
 
-    /// A kubeconfig that leads here.
+    /// A kubeconfig that leads here, for somebody who may do everything.
     pub fn kubeconfig(&self) -> String {
+        self.kubeconfig_of(&json!({}))
+    }
+
+    /// A kubeconfig that leads here, for the bearer of a token. The stand-in asks nobody for it.
+    pub fn kubeconfig_with(&self, token: &str) -> String {
+        self.kubeconfig_of(&json!({ "token": token }))
+    }
+
+    fn kubeconfig_of(&self, user: &Value) -> String {
         let config = json!({
             "apiVersion": "v1",
             "kind": "Config",
             "clusters": [{ "name": "tests", "cluster": { "server": self.url() } }],
-            "users": [{ "name": "anybody", "user": {} }],
-            "contexts": [{ "name": "tests", "context": { "cluster": "tests", "user": "anybody" } }],
+            "users": [{ "name": "user", "user": user }],
+            "contexts": [{ "name": "tests", "context": { "cluster": "tests", "user": "user" } }],
             "current-context": "tests",
         });
         format!("{config:#}\n")

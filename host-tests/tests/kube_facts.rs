@@ -7,6 +7,10 @@ mod events;
 mod gates;
 #[path = "kube_support/objects.rs"]
 mod objects;
+#[path = "chart_support/rendered.rs"]
+mod rendered;
+#[path = "kube_support/rights.rs"]
+mod rights;
 #[path = "kube_facts/site.rs"]
 mod site;
 

@@ -5,8 +5,12 @@
 
 #[path = "../../distributor/tests/support/pki.rs"]
 mod pki;
+#[path = "chart_support/rendered.rs"]
+mod rendered;
 #[path = "xds_identity/renewal.rs"]
 mod renewal;
+#[path = "kube_support/rights.rs"]
+mod rights;
 #[path = "xds_identity/site.rs"]
 mod site;
 #[path = "xds_identity/theft.rs"]

@@ -28,6 +28,7 @@ use tempfile::TempDir;
 use tokio::runtime::{self, Runtime};
 
 use super::tokens::{ISSUER, Signer, SigningError, Token};
+use forward::Callers;
 use process::Process;
 
 /// Names the folder with the binaries `kube-apiserver` and `etcd`, as Kubernetes' own test tools have it.
@@ -132,7 +133,7 @@ impl Real {
         let (client, etcd) = {
             let _within = runtime.enter();
             (
-                client(ports)?,
+                client(ports, Some(ADMIN_TOKEN))?,
                 Client::try_from(Config::new(uri("http", ports.etcd)))?,
             )
         };
@@ -150,9 +151,12 @@ impl Real {
         Ok(this)
     }
 
-    /// A client of whoever stands before it, for the runtime that this is called in.
-    pub(super) fn client(&self) -> Result<Client, RealError> {
-        Ok(client(self.ports)?)
+    /// Clients of whoever stands before it, for the runtime that this is called in.
+    pub(super) fn callers(&self) -> Result<Callers, RealError> {
+        Ok(Callers {
+            anybody: client(self.ports, Some(ADMIN_TOKEN))?,
+            bearer: client(self.ports, None)?,
+        })
     }
 
     /// Signs a token of an account with this uid.
@@ -288,11 +292,11 @@ impl Ports {
     }
 }
 
-fn client(ports: Ports) -> Result<Client, kube::Error> {
+fn client(ports: Ports, token: Option<&str>) -> Result<Client, kube::Error> {
     let mut config = Config::new(uri("https", ports.api));
     // It signs its certificate itself, and is on the loopback interface.
     config.accept_invalid_certs = true;
-    config.auth_info.token = Some(ADMIN_TOKEN.to_owned().into());
+    config.auth_info.token = token.map(|token| token.to_owned().into());
     Client::try_from(config)
 }
 

@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 
 use super::answer::Refusal;
 use super::faults::Faults;
-use super::real::forward::forward;
+use super::real::forward::{Callers, forward};
 use super::standin::StandIn;
 use super::standin::request::{self, Request};
 use super::{Backend, Error};
@@ -45,7 +45,7 @@ struct Front {
 
 enum Behind {
     StandIn(Arc<StandIn>),
-    Real(kube::Client),
+    Real(Callers),
 }
 
 #[derive(Debug)]
@@ -93,7 +93,7 @@ impl Server {
             Backend::Real(real) => {
                 // Its connections end with this life.
                 let _within = runtime.enter();
-                Behind::Real(real.client()?)
+                Behind::Real(real.callers()?)
             }
         };
         let front = Front {
@@ -170,7 +170,7 @@ async fn serve(State(front): State<Arc<Front>>, request: HttpRequest<Body>) -> R
         Behind::StandIn(it) => {
             request::answer(it, &request).unwrap_or_else(IntoResponse::into_response)
         }
-        Behind::Real(client) => forward(client, request, &front.faults).await,
+        Behind::Real(callers) => forward(callers, request, &front.faults).await,
     }
 }
 

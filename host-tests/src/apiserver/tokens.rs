@@ -78,10 +78,15 @@ fn claims(token: &Token, uid: &str) -> Value {
             .unwrap_or_default()
             .as_secs()
     };
+    let default = [ISSUER.to_owned()];
+    let audiences = match token.audiences.as_slice() {
+        [] => &default,
+        given => given,
+    };
     let mut claims = json!({
         "iss": ISSUER,
         "sub": format!("system:serviceaccount:{namespace}:{account}"),
-        "aud": token.audiences,
+        "aud": audiences,
         "exp": seconds(expires),
         "iat": seconds(expires - LIFETIME),
         "nbf": seconds(expires - LIFETIME),

@@ -1,5 +1,7 @@
 //! The chart in `envoy/chart`, as the real helm renders it.
 
+#![allow(dead_code, reason = "each test binary takes what it needs")]
+
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -15,6 +16,8 @@ use sidewall_host_tests::http;
 use tokio::runtime::Runtime;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use crate::rights::of_the_chart;
+
 /// So long that only something broken takes longer, on a busy machine too.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -22,6 +25,8 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Site {
     pub server: ApiServer,
     pub kubectl: Kubectl,
+    /// The distributors'.
+    kubeconfig: tempfile::NamedTempFile,
     runtime: Runtime,
 }
 
@@ -32,17 +37,20 @@ impl Site {
             server.put(object)?;
         }
         let kubectl = Kubectl::new(&server.kubeconfig(), None)?;
+        let kubeconfig = tempfile::NamedTempFile::new()?;
+        fs::write(&kubeconfig, of_the_chart(&server, &kubectl)?)?;
         let runtime = Runtime::new()?;
         Ok(Self {
             server,
             kubectl,
+            kubeconfig,
             runtime,
         })
     }
 
     /// A distributor that has read everything.
     pub fn distributor(&self) -> Result<Distributor> {
-        let distributor = Distributor::start(&self.kubectl)?;
+        let distributor = Distributor::start(self.kubeconfig.path())?;
         until("a distributor that is ready", || {
             Ok(distributor.get("/readyz").is_ok())
         })?;
@@ -101,13 +109,13 @@ pub struct Distributor {
 }
 
 impl Distributor {
-    fn start(kubectl: &Kubectl) -> Result<Self> {
+    fn start(kubeconfig: &Path) -> Result<Self> {
         let directory = tempfile::tempdir()?;
         let log = directory.path().join("log");
         let child = Command::new(Artifact::Sidewall.find()?)
             .args(["serve", "--kube", "--log-format=json"])
             .args(["--xds-listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0"])
-            .env("KUBECONFIG", kubectl.kubeconfig())
+            .env("KUBECONFIG", kubeconfig)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(File::create(&log)?)

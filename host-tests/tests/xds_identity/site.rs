@@ -10,12 +10,13 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
-use sidewall_host_tests::apiserver::{ApiServer, Token};
+use sidewall_host_tests::apiserver::{ApiServer, Kubectl, Token};
 use sidewall_host_tests::envoy::{Artifact, Envoy, Spec, artifact, template};
 use sidewall_host_tests::net::Netns;
 use sidewall_host_tests::{http, sandbox};
 
 use crate::pki::Authority;
+use crate::rights::of_the_chart;
 
 /// So long that only something broken takes longer, on a busy machine too.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -50,7 +51,8 @@ impl Site {
         }
         let folder = sandbox::scratch().join(name);
         fs::create_dir_all(&folder)?;
-        fs::write(folder.join("kubeconfig"), api.kubeconfig())?;
+        let kubectl = Kubectl::new(&api.kubeconfig(), Some(netns.clone()))?;
+        fs::write(folder.join("kubeconfig"), of_the_chart(&api, &kubectl)?)?;
         let mut site = Self {
             api,
             netns,

@@ -15,10 +15,9 @@ use super::super::faults::Faults;
 use super::super::standin::request::Request;
 
 /// Of one connection, or of whom it leads to.
-const NOT_PASSED_ON: [HeaderName; 5] = [
+const NOT_PASSED_ON: [HeaderName; 4] = [
     header::HOST,
     header::CONNECTION,
-    header::AUTHORIZATION,
     header::CONTENT_LENGTH,
     header::TRANSFER_ENCODING,
 ];
@@ -26,9 +25,17 @@ const NOT_PASSED_ON: [HeaderName; 5] = [
 /// After such a pause a watch has said what there is to say.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Passes a request on, with the rights of an administrator.
+/// Who is spoken for.
+pub(in crate::apiserver) struct Callers {
+    /// An administrator: whoever does not say who he is.
+    pub(super) anybody: Client,
+    /// Whoever says so.
+    pub(super) bearer: Client,
+}
+
+/// Passes a request on.
 pub(in crate::apiserver) async fn forward(
-    client: &Client,
+    callers: &Callers,
     request: Request,
     faults: &Arc<Faults>,
 ) -> Response {
@@ -39,6 +46,11 @@ pub(in crate::apiserver) async fn forward(
     *onward.uri_mut() = match path.parse() {
         Ok(uri) => uri,
         Err(error) => return (StatusCode::BAD_REQUEST, format!("{error}")).into_response(),
+    };
+    let client = if request.headers.contains_key(header::AUTHORIZATION) {
+        &callers.bearer
+    } else {
+        &callers.anybody
     };
     *onward.headers_mut() = passed_on(request.headers);
     match client.send(onward).await {
