@@ -31,6 +31,13 @@ spec:
   ingress: [{ from: [{ podSelector: { matchLabels: { app: web } } }], ports: [{ port: 80 }] }]
 ";
 
+const SERVICE: &str = "
+apiVersion: v1
+kind: Service
+metadata: { name: db, namespace: shop }
+spec: { clusterIPs: [10.96.0.10], ports: [{ port: 80 }] }
+";
+
 fn pod(name: &str) -> String {
     format!(
         "apiVersion: v1\nkind: Pod\nmetadata: {{ name: {name}, namespace: shop, labels: {{ app: web }} }}\n\
@@ -132,6 +139,7 @@ fn what_an_api_server_refuses() -> anyhow::Result<()> {
             POLICY.replace("{ podSelector: { matchLabels: { app: web } } }", "{}"),
             "must specify a peer",
         ),
+        (SERVICE.to_owned(), "must be empty when"),
     ] {
         let refusal = kubectl
             .apply(&text)

@@ -227,7 +227,7 @@ impl Real {
                 format!("--service-account-issuer={ISSUER}"),
                 format!("--service-account-signing-key-file={}", file("sa.key")),
                 format!("--service-account-key-file={}", file("sa.pub")),
-                "--service-cluster-ip-range=10.96.0.0/12,fd00:10:96::/108".to_owned(),
+                "--service-cluster-ip-range=10.96.0.0/12,fd00:96::/108".to_owned(),
                 "--allow-privileged=true".to_owned(),
                 // It refuses to look for an address where there is none but the loopback's; nobody uses this.
                 "--advertise-address=192.0.2.1".to_owned(),

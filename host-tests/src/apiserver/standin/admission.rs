@@ -80,7 +80,7 @@ pub(super) fn create(
         object["status"] = json!({});
     }
     if resource.kind == "Service" {
-        address(object, &mut serial);
+        address(object, &mut serial)?;
     }
     finish(resource, object)
 }
@@ -127,22 +127,26 @@ fn finish(resource: &Resource, object: &mut Value) -> Answer<()> {
 }
 
 /// Gives a Service an address unless it has one, or wants none.
-fn address(object: &mut Value, serial: &mut impl FnMut() -> u64) {
+fn address(object: &mut Value, serial: &mut impl FnMut() -> u64) -> Answer<()> {
     let spec = &mut object["spec"];
     if spec["type"] == "ExternalName" {
-        return;
+        return Ok(());
     }
     if spec["clusterIP"].as_str().is_none_or(str::is_empty) {
-        spec["clusterIP"] = match spec.pointer("/clusterIPs/0") {
-            Some(first) => first.clone(),
-            None => {
-                let host = u16::try_from(serial() % 60_000).unwrap_or_default() + 256;
-                let [high, low] = host.to_be_bytes();
-                json!(Ipv4Addr::new(10, 96, high, low).to_string())
-            }
-        };
+        if spec.pointer("/clusterIPs/0").is_some() {
+            let what = format!(
+                "spec.clusterIPs: Invalid value: {}: must be empty when `clusterIP` is not specified",
+                spec["clusterIPs"]
+            );
+            let name = object["metadata"]["name"].as_str().unwrap_or_default();
+            return Err(Refusal::invalid("Service", name, &[what]));
+        }
+        let host = u16::try_from(serial() % 60_000).unwrap_or_default() + 256;
+        let [high, low] = host.to_be_bytes();
+        spec["clusterIP"] = json!(Ipv4Addr::new(10, 96, high, low).to_string());
     }
     if spec["clusterIPs"].is_null() {
         spec["clusterIPs"] = json!([spec["clusterIP"]]);
     }
+    Ok(())
 }
