@@ -46,16 +46,12 @@ const PAGE: u32 = 500;
 pub(super) struct Watch {
     kind: Kind,
     api: Api<DynamicObject>,
-    /// For questions of our own.
-    plain: Api<DynamicObject>,
     exchange: Arc<Exchange>,
     mirror: Mirror,
     onlooker: Onlooker,
     pace: Pace,
     /// What has been said about the server's failures.
     trouble: Trouble,
-    /// Whether the server may be another one than before: it has failed since it was asked where it is.
-    is_doubtful: bool,
 }
 
 /// Who else wants to know what happens to a kind. Takes no time, and never fails.
@@ -97,20 +93,17 @@ impl Watch {
     pub(super) fn new(
         kind: Kind,
         client: kube::Client,
-        plain: kube::Client,
         exchange: Arc<Exchange>,
         onlooker: Onlooker,
     ) -> Self {
         Self {
             kind,
             api: Api::all_with(client, &resource(kind)),
-            plain: Api::all_with(plain, &resource(kind)),
             exchange,
             mirror: Mirror::new(kind),
             onlooker,
             pace: Pace::new(),
             trouble: Trouble::None,
-            is_doubtful: false,
         }
     }
 
@@ -133,7 +126,7 @@ impl Watch {
                 () = self.exchange.granted() => {
                     self.send(self.recovered(), batches).await?;
                     self.trouble = Trouble::None;
-                    if self.is_doubtful && self.has_gone_back().await {
+                    if self.has_gone_back().await {
                         return Ok(());
                     }
                     continue;
@@ -148,7 +141,6 @@ impl Watch {
                     self.send(batch, batches).await?;
                 }
                 Some(Err(error)) => {
-                    self.is_doubtful = true;
                     let batch = self.failed(&error);
                     self.send(batch, batches).await?;
                     sleep(self.pace.pause(&error)).await;
@@ -160,24 +152,21 @@ impl Watch {
         }
     }
 
-    /// Whether the server is behind what the watch goes on from: it was restored from a backup. It grants
-    /// such a watch, and would say nothing until it has come to that version again.
-    async fn has_gone_back(&mut self) -> bool {
-        let since = self.exchange.since();
-        let one = ListParams::default().limit(1);
-        let Some(since) = since else {
-            self.is_doubtful = false;
+    /// Whether the server is behind what a watch goes on from: it was restored from a backup. It grants such
+    /// a watch, and would say nothing until it has come to that version again. A connection may have broken
+    /// without a word, so every watch is followed by this question.
+    async fn has_gone_back(&self) -> bool {
+        let Some(since) = self.exchange.since() else {
             return false;
         };
-        let current = match self.plain.list(&one).await {
+        let current = match self.api.list(&ListParams::default().limit(1)).await {
             Ok(list) => list.metadata.resource_version,
             Err(error) => {
-                // It is asked again when the next watch is granted.
+                // So does the watch, or the question comes again with the next one.
                 tracing::debug!(kind = %self.kind, %error, "the API server does not say where it is");
                 return false;
             }
         };
-        self.is_doubtful = false;
         let current = current.and_then(|it| it.parse::<u64>().ok());
         let has_gone_back = current.is_some_and(|current| current < since);
         if has_gone_back {
