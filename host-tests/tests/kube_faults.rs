@@ -28,7 +28,7 @@ fn main() -> ExitCode {
     harness::main_anywhere(&CASES)
 }
 
-const CASES: [Case; 10] = [
+const CASES: [Case; 11] = [
     ("killed", killed),
     ("killed_and_history_compacted", killed_and_compacted),
     (
@@ -40,6 +40,7 @@ const CASES: [Case; 10] = [
     ("answering_429_with_retry_after", || failing(429, Some(1))),
     ("watches_cut_in_the_middle_of_an_object", cut),
     ("slow", slow),
+    ("slow_when_watches_begin_anew", slow_anew),
     ("flapping", flapping),
     ("ending_every_watch_at_once", hasty),
 ];
@@ -237,6 +238,25 @@ fn slow() -> Result<()> {
         "{:?}",
         site.published()?
     );
+    Ok(())
+}
+
+/// A watch that goes on brings what has changed, whatever else is asked of the server meanwhile: nothing waits
+/// for a second slow answer.
+fn slow_anew() -> Result<()> {
+    const ANSWER: Duration = Duration::from_secs(5);
+    let mut site = Site::start(&shop())?;
+    let before = site.published()?.len();
+    site.server.delay(ANSWER);
+    site.server.kill();
+    site.server.restart()?;
+    site.server.put(&policy("cache", "cache", "nobody", 80))?;
+    let took = site.caught_up()?;
+    ensure!(
+        took < ANSWER + CATCH_UP + ALLOWANCE,
+        "caught up after {took:?}"
+    );
+    ensure!(site.published()?.len() == before + 1);
     Ok(())
 }
 

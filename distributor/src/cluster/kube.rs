@@ -94,6 +94,7 @@ pub async fn start(
     let (sender, receiver) = mpsc::channel(QUEUE);
     let gates = Gates::default();
     let (events, queue) = mpsc::channel(events::QUEUE);
+    let plain = kube::Client::try_from(config.clone()).map_err(Error::Client)?;
     let mut watches = Vec::new();
     for kind in Kind::ALL {
         let exchange = Arc::<Exchange>::default();
@@ -105,7 +106,7 @@ pub async fn start(
             }
             _ => Onlooker::Nobody,
         };
-        watches.push(Watch::new(kind, client, exchange, onlooker));
+        watches.push(Watch::new(kind, client, plain.clone(), exchange, onlooker));
     }
     for watch in watches {
         let sender = sender.clone();
@@ -118,12 +119,11 @@ pub async fn start(
             }
         });
     }
-    let writes = kube::Client::try_from(config).map_err(Error::Client)?;
-    let telling = events::send(queue, writes.clone(), metrics.clone());
+    let telling = events::send(queue, plain.clone(), metrics.clone());
     tokio::spawn(cancellation.run_until_cancelled_owned(telling));
     let readiness = Readiness {
         gates,
-        marker: Arc::new(PodConditions::new(writes)),
+        marker: Arc::new(PodConditions::new(plain)),
         metrics: metrics.clone(),
     };
     Ok((receiver, readiness))

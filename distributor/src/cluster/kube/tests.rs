@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use sidewall_policy::model::{NamespacedName, NetworkPolicy, Peers};
 
 use super::mirror::Mirror;
+use super::watch::needs_list;
 use crate::cluster::event::{Batch, Event, Kind, Object, ObjectRef, Origin};
 
 fn object(value: &Value) -> DynamicObject {
@@ -42,6 +43,25 @@ fn short(batch: &Batch) -> Vec<String> {
         Event::Report(Origin::Source(source), _) => panic!("a report on {source}"),
     };
     batch.iter().map(word).collect()
+}
+
+#[test]
+fn what_a_server_refuses_for_its_version_is_listed_anew() {
+    for (code, message, anew) in [
+        (410, "too old resource version: 5 (9)", true),
+        (504, "Too large resource version: 9, current: 5", true),
+        (
+            504,
+            "the server was unable to return a response in the time allotted",
+            false,
+        ),
+        (403, "pods is forbidden", false),
+    ] {
+        let status = json!({ "status": "Failure", "code": code, "message": message, "reason": "" });
+        let status = serde_json::from_value(status).unwrap();
+        let error = watcher::Error::WatchStartFailed(kube::Error::Api(status));
+        assert_eq!(needs_list(&error), anew, "{code} {message}");
+    }
 }
 
 #[test]

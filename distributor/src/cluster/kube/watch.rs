@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 use futures::StreamExt as _;
+use futures::future::{Fuse, FusedFuture as _, FutureExt as _};
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
@@ -46,6 +47,8 @@ const PAGE: u32 = 500;
 pub(super) struct Watch {
     kind: Kind,
     api: Api<DynamicObject>,
+    /// For questions of our own, which the exchange does not see.
+    plain: Api<DynamicObject>,
     exchange: Arc<Exchange>,
     mirror: Mirror,
     onlooker: Onlooker,
@@ -93,12 +96,14 @@ impl Watch {
     pub(super) fn new(
         kind: Kind,
         client: kube::Client,
+        plain: kube::Client,
         exchange: Arc<Exchange>,
         onlooker: Onlooker,
     ) -> Self {
         Self {
             kind,
             api: Api::all_with(client, &resource(kind)),
+            plain: Api::all_with(plain, &resource(kind)),
             exchange,
             mirror: Mirror::new(kind),
             onlooker,
@@ -120,14 +125,22 @@ impl Watch {
             .timeout(WATCH_SECONDS)
             .page_size(PAGE);
         let mut events = pin!(watcher(self.api.clone(), config));
+        // Beside the events: no change waits for its answer.
+        let mut question = pin!(Fuse::terminated());
         loop {
             let event = tokio::select! {
                 event = events.next() => event,
+                has_gone_back = &mut question, if !question.is_terminated() => {
+                    if has_gone_back {
+                        return Ok(());
+                    }
+                    continue;
+                }
                 () = self.exchange.granted() => {
                     self.send(self.recovered(), batches).await?;
                     self.trouble = Trouble::None;
-                    if self.has_gone_back().await {
-                        return Ok(());
+                    if let Some(since) = self.exchange.since() {
+                        question.set(has_gone_back(self.plain.clone(), self.kind, since).fuse());
                     }
                     continue;
                 }
@@ -150,30 +163,6 @@ impl Watch {
                 }
             }
         }
-    }
-
-    /// Whether the server is behind what a watch goes on from: it was restored from a backup. It grants such
-    /// a watch, and would say nothing until it has come to that version again. A connection may have broken
-    /// without a word, so every watch is followed by this question.
-    async fn has_gone_back(&self) -> bool {
-        let Some(since) = self.exchange.since() else {
-            return false;
-        };
-        let current = match self.api.list(&ListParams::default().limit(1)).await {
-            Ok(list) => list.metadata.resource_version,
-            Err(error) => {
-                // So does the watch, or the question comes again with the next one.
-                tracing::debug!(kind = %self.kind, %error, "the API server does not say where it is");
-                return false;
-            }
-        };
-        let current = current.and_then(|it| it.parse::<u64>().ok());
-        let has_gone_back = current.is_some_and(|current| current < since);
-        if has_gone_back {
-            let kind = self.kind;
-            tracing::warn!(%kind, since, current, "the API server has gone back in time; listing anew");
-        }
-        has_gone_back
     }
 
     async fn send(&self, batch: Batch, batches: &mpsc::Sender<Batch>) -> Result<(), Closed> {
@@ -222,6 +211,26 @@ impl Watch {
     }
 }
 
+/// Whether the server is behind the version that a watch goes on from: it was restored from a backup. It
+/// grants such a watch, and would say nothing until it has come to that version again. A connection may have
+/// broken without a word, so every watch is followed by this question.
+async fn has_gone_back(api: Api<DynamicObject>, kind: Kind, since: u64) -> bool {
+    let current = match api.list(&ListParams::default().limit(1)).await {
+        Ok(list) => list.metadata.resource_version,
+        Err(error) => {
+            // The next watch asks again.
+            tracing::debug!(%kind, %error, "the API server does not say where it is");
+            return false;
+        }
+    };
+    let current = current.and_then(|it| it.parse::<u64>().ok());
+    let has_gone_back = current.is_some_and(|current| current < since);
+    if has_gone_back {
+        tracing::warn!(%kind, since, current, "the API server has gone back in time; listing anew");
+    }
+    has_gone_back
+}
+
 /// Nobody listens any more.
 struct Closed;
 
@@ -260,12 +269,13 @@ fn reason(error: &watcher::Error) -> String {
 }
 
 /// Whether a watch can only be begun again with a list. The watcher sees to that itself when an event says
-/// that its revision has expired, but not when its request is refused for it.
-fn needs_list(error: &watcher::Error) -> bool {
+/// that its revision has expired, but not when its request is refused for it, or because the server does not
+/// grant watches from a version ahead of its own.
+pub(super) fn needs_list(error: &watcher::Error) -> bool {
     let watcher::Error::WatchStartFailed(kube::Error::Api(status)) = error else {
         return false;
     };
-    status.code == 410
+    status.code == 410 || status.message.contains("Too large resource version")
 }
 
 /// How long to wait after failures.

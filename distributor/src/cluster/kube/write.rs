@@ -54,7 +54,7 @@ impl PodConditions {
         match timeout(PATIENCE, patched).await {
             Ok(Ok(_pod)) => Ok(()),
             Ok(Err(kube::Error::Api(status))) => Err(match status.code {
-                404 => NotMarked::Gone(status.message),
+                404 | 409 => NotMarked::Gone(status.message),
                 // Of all that is patched, another uid is the only thing that can be invalid like this.
                 422 if is_of_another(&status) => NotMarked::Gone(status.message),
                 403 => NotMarked::Failed(format!(
