@@ -158,7 +158,8 @@ impl Directory {
             None => rest.iter().filter(|key| below(key)).count(),
         };
         let mut place = start.checked_add(count)?;
-        if count == BLOCK && place < end {
+        // What is below the wanted key lies before the end of its bucket.
+        if count == BLOCK {
             let crowded = keys.get(place..end)?;
             place = place.checked_add(crowded.partition_point(below))?;
         }
@@ -224,5 +225,14 @@ mod tests {
                 prop_assert_eq!(host_key_v6(a.into()) == host_key_v6(b.into()), a == b);
             }
         }
+    }
+
+    #[test]
+    fn directories_have_a_bucket_for_four_keys_and_none_for_a_block() {
+        let buckets = |count: u32| {
+            let keys: Vec<U32> = (0..count).map(|n| (n * 4_000_000).into()).collect();
+            Directory::over(&keys).starts.len().saturating_sub(1)
+        };
+        assert_eq!([16, 17, 512, 1_000].map(buckets), [0, 4, 128, 256]);
     }
 }

@@ -195,10 +195,35 @@ mod tests {
     }
 
     #[test]
-    fn crowded_keys_have_fences_and_even_ones_do_not() {
-        let even: Vec<U32> = (0..1_000).map(|n| (n * 4_000_000).into()).collect();
-        assert!(RangeDirectory::over(&even).fences.is_none());
-        let crowded: Vec<U32> = (0..1_000).chain([u32::MAX]).map(Into::into).collect();
-        assert!(RangeDirectory::over(&crowded).fences.is_some());
+    fn directories_have_a_bucket_for_four_keys_and_none_for_a_block() {
+        let buckets = |count: u32| {
+            let keys: Vec<U32> = (0..count).chain([u32::MAX]).map(Into::into).collect();
+            RangeDirectory::over(&keys).starts.len().saturating_sub(1)
+        };
+        assert_eq!([15, 16, 511, 999].map(buckets), [0, 4, 128, 256]);
+    }
+
+    #[test]
+    fn buckets_of_more_than_a_block_have_fences() {
+        for (crowd, fenced) in [(16, false), (17, true), (1_000, true)] {
+            let keys: Vec<U32> = (0..crowd).chain([u32::MAX]).map(Into::into).collect();
+            let directory = RangeDirectory::over(&keys);
+            assert_eq!(directory.fences.is_some(), fenced, "{crowd} in one bucket");
+            for key in 0..crowd {
+                assert_eq!(directory.covering(&keys, key), Some(key as usize));
+            }
+        }
+    }
+
+    #[test]
+    fn every_level_of_fences_is_a_sixteenth_of_the_one_below() {
+        let levels = |count: u32| {
+            let keys: Vec<U32> = (0..count).map(Into::into).collect();
+            let levels = Fences::over(&keys).levels;
+            levels.iter().map(|level| level.len()).collect::<Vec<_>>()
+        };
+        assert_eq!(levels(16), [0_usize; 0]);
+        assert_eq!(levels(256), [16]);
+        assert_eq!(levels(257), [2, 17]);
     }
 }
