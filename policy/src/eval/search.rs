@@ -235,4 +235,23 @@ mod tests {
         };
         assert_eq!([16, 17, 512, 1_000].map(buckets), [0, 4, 128, 256]);
     }
+
+    #[test]
+    fn addresses_in_a_row_crowd_no_bucket() {
+        let mut v4: Vec<u32> = (0x0a00_0000..0x0a00_03e8)
+            .map(|n| host_key_v4(Ipv4Addr::from_bits(n)))
+            .collect();
+        let mut v6: Vec<u128> = (0xfd00_u128 << 112..(0xfd00 << 112) + 1_000)
+            .map(|n| host_key_v6(Ipv6Addr::from_bits(n)))
+            .collect();
+        v4.sort_unstable();
+        v6.sort_unstable();
+        let v4: Vec<U32> = v4.into_iter().map(Into::into).collect();
+        let v6: Vec<U128> = v6.into_iter().map(Into::into).collect();
+        for directory in [Directory::over(&v4), Directory::over(&v6)] {
+            let buckets = directory.starts.array_windows::<2>();
+            let fullest = buckets.map(|[start, end]| end - start).max().unwrap();
+            assert!(fullest as usize <= BLOCK, "{fullest} in one");
+        }
+    }
 }
