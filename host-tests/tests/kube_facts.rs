@@ -45,5 +45,9 @@ fn main() -> ExitCode {
             events::told_once,
         ),
         ("events_that_are_refused_disturb_nothing", events::refused),
+        (
+            "events_that_fail_in_one_namespace_hold_up_no_others",
+            events::failing_in_one_namespace,
+        ),
     ])
 }

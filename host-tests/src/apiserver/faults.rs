@@ -35,6 +35,8 @@ pub enum Writes {
     Done,
     /// They are refused with this status.
     Refused(u16),
+    /// In this namespace they are refused with 500, as a webhook that is broken does it.
+    RefusedIn(&'static str),
     /// They are never answered.
     Unanswered,
 }
@@ -45,7 +47,7 @@ impl Faults {
     }
 
     /// Waits, if writes are not answered; a refusal, if they are refused.
-    pub(super) async fn writing(&self, method: &Method) -> Option<Refusal> {
+    pub(super) async fn writing(&self, method: &Method, path: &str) -> Option<Refusal> {
         if method == Method::GET {
             return None;
         }
@@ -55,6 +57,10 @@ impl Faults {
             Writes::Refused(status) => {
                 let code = StatusCode::from_u16(status).ok()?;
                 Some(Refusal::failing(code, None))
+            }
+            Writes::RefusedIn(namespace) => {
+                let is_there = path.split('/').any(|part| part == namespace);
+                is_there.then(|| Refusal::failing(StatusCode::INTERNAL_SERVER_ERROR, None))
             }
             Writes::Unanswered => std::future::pending().await,
         }

@@ -152,7 +152,11 @@ async fn serve(State(front): State<Arc<Front>>, request: HttpRequest<Body>) -> R
     if let Some(refusal) = front.faults.refusal(request.uri().path()) {
         return refusal.into_response();
     }
-    if let Some(refusal) = front.faults.writing(request.method()).await {
+    if let Some(refusal) = front
+        .faults
+        .writing(request.method(), request.uri().path())
+        .await
+    {
         return refusal.into_response();
     }
     let (parts, body) = request.into_parts();

@@ -132,3 +132,29 @@ pub fn refused() -> Result<()> {
     ensure!(is_known("old") && is_known("forbidden"), "{problems:#?}");
     Ok(())
 }
+
+/// A namespace whose events the server fails to take keeps none of the others from being told.
+pub fn failing_in_one_namespace() -> Result<()> {
+    let site = Site::new(&shop())?;
+    let namespace =
+        json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": "bank" } });
+    site.server.put(&namespace)?;
+    let mut elsewhere = flawed("stuck", &[0, 70_000]);
+    elsewhere["metadata"]["namespace"] = json!("bank");
+    site.server.put_unchecked(&elsewhere)?;
+    site.server.set_writes(Writes::RefusedIn("bank"));
+    let distributor = site.distributor()?;
+    until("two attempts that failed", || {
+        Ok(distributor.writes("event", "failed")? >= 2)
+    })?;
+    for name in ["one", "two", "three"] {
+        site.server.put_unchecked(&flawed(name, &[0]))?;
+    }
+    for name in ["one", "two", "three"] {
+        wait_for(&site, name, 1)?;
+    }
+    site.server.recover();
+    until("told in the end", || {
+        Ok(distributor.writes("event", "written")? == 5)
+    })
+}

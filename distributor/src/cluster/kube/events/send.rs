@@ -1,5 +1,6 @@
 //! Creates the events, one after another and not too fast. Knows nothing of policies.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use backon::{BackoffBuilder as _, ExponentialBuilder};
@@ -13,7 +14,7 @@ use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
-use super::Told;
+use super::{QUEUE, Told};
 use crate::cluster::event::Kind;
 use crate::metrics::{KubeMetrics, Written};
 
@@ -45,7 +46,8 @@ enum Outcome {
     Failed(String),
 }
 
-/// Sends what is in the queue until nobody fills it any more.
+/// Sends what is in the queue until nobody fills it any more. What the server fails to take goes behind
+/// everything else, so that one namespace's broken webhook does not keep others from being told.
 pub(in crate::cluster::kube) async fn send(
     mut queue: mpsc::Receiver<Told>,
     client: Client,
@@ -60,31 +62,47 @@ pub(in crate::cluster::kube) async fn send(
     };
     // Whether people know that there are no events.
     let mut complained = false;
-    while let Some(told) = queue.recv().await {
-        let mut pauses = PAUSES.build();
-        loop {
-            let (failure, pause) = match create(&client, &told, &instance).await {
-                Outcome::Created => {
-                    metrics.count(Written::Event, true);
-                    complained = false;
-                    break;
-                }
-                Outcome::Known => break,
-                Outcome::Refused(reason) => (reason, None),
-                Outcome::Failed(reason) => (reason, Some(pauses.next().unwrap_or(LONGEST_PAUSE))),
-            };
+    let mut failed = VecDeque::new();
+    let mut pauses = PAUSES.build();
+    while let Some(told) = next(&mut queue, &mut failed).await {
+        let (failure, pause) = match create(&client, &told, &instance).await {
+            Outcome::Created => {
+                metrics.count(Written::Event, true);
+                complained = false;
+                (None, None)
+            }
+            Outcome::Known => (None, None),
+            Outcome::Refused(reason) => (Some(reason), None),
+            Outcome::Failed(reason) => (Some(reason), pauses.next().or(Some(LONGEST_PAUSE))),
+        };
+        if let Some(failure) = failure {
             metrics.count(Written::Event, false);
             if std::mem::replace(&mut complained, true) {
                 debug!(policy = %told.policy, failure, "no event");
             } else {
                 warn!(policy = %told.policy, "what is wrong with policies cannot be told by events: {failure}; it is on /status all the same");
             }
-            match pause {
-                Some(pause) => sleep(pause).await,
-                None => break,
-            }
         }
-        sleep(PACE).await;
+        if let Some(pause) = pause {
+            failed.push_back(told);
+            sleep(pause).await;
+        } else {
+            pauses = PAUSES.build();
+            sleep(PACE).await;
+        }
+    }
+}
+
+/// The next one to send: a new one, while not too many have failed, or the one that failed the longest ago.
+async fn next(queue: &mut mpsc::Receiver<Told>, failed: &mut VecDeque<Told>) -> Option<Told> {
+    if failed.len() < QUEUE
+        && let Ok(told) = queue.try_recv()
+    {
+        return Some(told);
+    }
+    match failed.pop_front() {
+        Some(told) => Some(told),
+        None => queue.recv().await,
     }
 }
 
