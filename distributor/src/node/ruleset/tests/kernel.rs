@@ -3,10 +3,11 @@
 //! It reads by vocabulary: it understands what plans say, in the words in which they say it.
 
 use std::collections::{BTreeMap, HashMap};
+use std::mem::{Discriminant, discriminant};
 use std::sync::Arc;
 
 use crate::node::ruleset::object::{
-    Action, Body, Element, Match, Name, Named, Object, Rule, Verdict,
+    Action, Body, Element, KeyType, Match, Name, Named, Object, Rule, Verdict,
 };
 use crate::node::ruleset::{Plan, text};
 
@@ -18,7 +19,8 @@ pub(super) struct Kernel {
     pub objects: Option<Objects>,
     declarations: HashMap<String, Named>,
     rules: HashMap<String, Rule>,
-    elements: HashMap<String, Element>,
+    /// By the type of the set's keys, for an address and a range of one are written alike.
+    elements: HashMap<(Discriminant<KeyType>, String), Element>,
 }
 
 impl Kernel {
@@ -35,8 +37,9 @@ impl Kernel {
                     let rules = rules.iter().map(|rule| (rule.to_string(), rule.clone()));
                     self.rules.extend(rules);
                 }
-                Body::Set { elements, .. } => {
-                    let elements = elements.iter().map(|each| (each.to_string(), each.clone()));
+                Body::Set { key, elements, .. } => {
+                    let word = |each: &Element| (discriminant(key), each.to_string());
+                    let elements = elements.iter().map(|each| (word(each), each.clone()));
                     self.elements.extend(elements);
                 }
             }
@@ -61,8 +64,9 @@ impl Kernel {
                 }
                 ["add", "element", "inet", "sidewall", set, "{"] => {
                     for text in list(&mut lines) {
-                        let element = self.elements[&text].clone();
-                        let elements = self.elements_of(set);
+                        let (key, _) = self.set(set);
+                        let element = self.elements[&(key, text)].clone();
+                        let (_, elements) = self.set(set);
                         let place = elements.binary_search_by_key(&element.key, |each| each.key);
                         let place = place.expect_err("the key is there already");
                         elements.insert(place, element);
@@ -70,7 +74,7 @@ impl Kernel {
                 }
                 ["delete", "element", "inet", "sidewall", set, "{"] => {
                     for text in list(&mut lines) {
-                        let elements = self.elements_of(set);
+                        let (_, elements) = self.set(set);
                         let place = elements
                             .iter()
                             .position(|each| each.key.to_string() == text);
@@ -136,11 +140,11 @@ impl Kernel {
         &mut Arc::make_mut(object).body
     }
 
-    fn elements_of(&mut self, set: &str) -> &mut Vec<Element> {
+    fn set(&mut self, set: &str) -> (Discriminant<KeyType>, &mut Vec<Element>) {
         let objects = self.objects.as_mut().expect("no table");
         let object = objects.get_mut(set).map(Arc::make_mut);
         match object.map(|object| &mut object.body) {
-            Some(Body::Set { elements, .. }) => elements,
+            Some(Body::Set { key, elements, .. }) => (discriminant(key), elements),
             _ => panic!("{set} is no set"),
         }
     }
