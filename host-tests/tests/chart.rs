@@ -45,8 +45,9 @@ fn a_mistake_in_an_object_would_be_found() {
 
 #[test]
 fn every_template_gives_something() -> Result<()> {
-    let sources: BTreeSet<_> = render(EVERYTHING)?
+    let sources: BTreeSet<_> = [render(&[])?, render(EVERYTHING)?]
         .into_iter()
+        .flatten()
         .map(|object| object.source)
         .collect();
     for entry in fs::read_dir(artifact::repository().join("envoy/chart/templates"))? {
@@ -57,9 +58,13 @@ fn every_template_gives_something() -> Result<()> {
             "{name}"
         );
     }
-    let notes = helm(&["install", "sidewall", "--dry-run=client"], EVERYTHING)?;
+    let notes = |values| helm(&["install", "sidewall", "--dry-run=client"], values);
+    ensure!(notes(&[])?.contains(
+        "sidewall inject -f workload.yaml --distributor sidewall.sidewall-system.svc:18000 |"
+    ));
+    let notes = notes(EVERYTHING)?;
     ensure!(notes.contains(
-        "sidewall inject -f workload.yaml --distributor sidewall.sidewall-system.svc:18000"
+        "--distributor $address:18000 --distributor-name sidewall.sidewall-system.svc |"
     ));
     ensure!(notes.contains("-- sidewall node --cleanup"), "{notes}");
     Ok(())
@@ -224,7 +229,7 @@ fn the_distributor_has_no_privilege_and_the_node_has_one() -> Result<()> {
 
 #[test]
 fn selectors_find_their_pods_and_no_others() -> Result<()> {
-    let objects = render(EVERYTHING)?;
+    let (objects, alone) = (render(EVERYTHING)?, render(&[])?);
     let workload = |kind, name| -> Result<(&Value, &Value)> {
         let spec = &find(&objects, kind, name)?["spec"];
         let labels = &spec["template"]["metadata"]["labels"];
@@ -238,13 +243,100 @@ fn selectors_find_their_pods_and_no_others() -> Result<()> {
     };
     ensure!(selects(distributor, distributor_labels) && selects(node, node_labels));
     ensure!(!selects(distributor, node_labels) && !selects(node, distributor_labels));
-    for (kind, field) in [
-        ("PodDisruptionBudget", "/spec/selector/matchLabels"),
-        ("NetworkPolicy", "/spec/podSelector/matchLabels"),
-        ("Service", "/spec/selector"),
+    for (objects, kind, field) in [
+        (
+            &objects,
+            "PodDisruptionBudget",
+            "/spec/selector/matchLabels",
+        ),
+        (&alone, "NetworkPolicy", "/spec/podSelector/matchLabels"),
+        (&objects, "Service", "/spec/selector"),
     ] {
-        let selector = find(&objects, kind, "sidewall")?.pointer(field);
+        let selector = find(objects, kind, "sidewall")?.pointer(field);
         ensure!(selector == Some(distributor), "{kind}");
+    }
+    Ok(())
+}
+
+/// The arguments of a container of a pod.
+fn arguments<'a>(pod: &'a Value, container: &str) -> Result<Vec<&'a str>> {
+    let found = containers(pod).into_iter();
+    let found = found.filter(|it| it["name"] == container);
+    let args = found.flat_map(|it| it["args"].as_array()).flatten();
+    args.map(|arg| arg.as_str().context("a string")).collect()
+}
+
+/// A node's table closes every pod whose snapshot is not there. Were the distributor one of them, or the DNS
+/// server asked for its address, nothing would ever open again.
+#[test]
+fn nodes_wait_for_no_pod_that_they_may_have_closed() -> Result<()> {
+    let objects = render(EVERYTHING)?;
+    let distributor = &find(&objects, "Deployment", "sidewall")?["spec"];
+    ensure!(distributor["template"]["spec"]["hostNetwork"] == true);
+    // On a node's network two replicas want the same ports.
+    ensure!(
+        distributor["strategy"]["rollingUpdate"] == json!({"maxUnavailable": 1, "maxSurge": 0})
+    );
+    ensure!(!objects.iter().any(|it| it.value["kind"] == "NetworkPolicy"));
+
+    let node = &find(&objects, "DaemonSet", "sidewall-node")?["spec"]["template"];
+    let service = "$(SIDEWALL_SERVICE_HOST):$(SIDEWALL_SERVICE_PORT)";
+    let agent = arguments(node, "agent")?;
+    for argument in [
+        format!("--distributor=https://{service}"),
+        format!("--control-plane={service}"),
+        "--xds-server-name=sidewall.sidewall-system.svc".to_owned(),
+    ] {
+        ensure!(agent.contains(&argument.as_str()), "{agent:?}");
+    }
+    let envoy = arguments(node, "envoy")?;
+    let address = r#"socket_address: {address: "$(SIDEWALL_SERVICE_HOST)", port_value: 18000}"#;
+    ensure!(envoy.iter().any(|it| it.contains(address)), "{envoy:?}");
+
+    let named = "--set=node.controlPlanes={[fd00::50]:18000,10.96.0.50:18000}";
+    let objects = render(&[EVERYTHING, &[named]].concat())?;
+    let node = &find(&objects, "DaemonSet", "sidewall-node")?["spec"]["template"];
+    let agent = arguments(node, "agent")?;
+    for argument in [
+        "--distributor=https://[fd00::50]:18000",
+        "--control-plane=[fd00::50]:18000",
+        "--control-plane=10.96.0.50:18000",
+    ] {
+        ensure!(agent.contains(&argument), "{agent:?}");
+    }
+    Ok(())
+}
+
+/// `/status` and `/metrics` tell the names of all pods.
+#[test]
+fn the_admin_port_is_open_where_a_policy_or_the_operator_says_so() -> Result<()> {
+    let node = "--set=node.enabled=true";
+    let ranges = "--set=node.clusterCidrs={10.244.0.0/16}";
+    let monitored = "--set=serviceMonitor.enabled=true";
+    for (values, host) in [
+        (&[][..], "[::]"),
+        (&[node, ranges], "127.0.0.1"),
+        (&[node, ranges, monitored], "[::]"),
+    ] {
+        let objects = render(values)?;
+        let pod = &find(&objects, "Deployment", "sidewall")?["spec"]["template"];
+        let listens = format!("--admin-listen={host}:18080");
+        ensure!(
+            arguments(pod, "distributor")?.contains(&listens.as_str()),
+            "{values:?}"
+        );
+        let probe = &containers(pod)[0]["readinessProbe"]["httpGet"]["host"];
+        let is_local = host == "127.0.0.1";
+        ensure!(
+            *probe == if is_local { json!(host) } else { Value::Null },
+            "{values:?}"
+        );
+        let ports = find(&objects, "Service", "sidewall")?["spec"]["ports"].as_array();
+        let mut ports = ports.into_iter().flatten();
+        ensure!(
+            ports.any(|port| port["name"] == "admin") != is_local,
+            "{values:?}"
+        );
     }
     Ok(())
 }
@@ -252,9 +344,14 @@ fn selectors_find_their_pods_and_no_others() -> Result<()> {
 #[test]
 fn the_nodes_envoy_accepts_its_bootstrap() -> Result<()> {
     let objects = render(EVERYTHING)?;
-    let map = find(&objects, "ConfigMap", "sidewall-node-envoy")?;
-    let bootstrap = map["data"]["node.yaml"].as_str().unwrap();
+    let node = &find(&objects, "DaemonSet", "sidewall-node")?["spec"]["template"];
+    let envoy = arguments(node, "envoy")?;
+    let bootstrap = envoy.iter().find(|it| it.contains("static_resources"));
+    let bootstrap = bootstrap.context("a bootstrap")?;
     ensure!(!bootstrap.contains("${"), "a placeholder is left");
+    // As Kubernetes does it.
+    let bootstrap = bootstrap.replace("$(SIDEWALL_SERVICE_HOST)", "10.96.0.50");
+    ensure!(!bootstrap.contains("$("), "Kubernetes fills in no more");
     // The image has these.
     let module = "/etc/sidewall/sidewall_filter.wasm";
     for path in [
@@ -265,7 +362,7 @@ fn the_nodes_envoy_accepts_its_bootstrap() -> Result<()> {
         ensure!(bootstrap.contains(path), "{path}");
     }
     // Envoy would look for them here, so its check goes without them.
-    let bootstrap = template::plaintext(bootstrap);
+    let bootstrap = template::plaintext(&bootstrap);
     let filter = Artifact::Filter.find()?;
     let file = tempfile::Builder::new().suffix(".yaml").tempfile()?;
     fs::write(

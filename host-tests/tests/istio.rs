@@ -84,6 +84,7 @@ fn every_chain() -> Result<()> {
 fn same_as_plain() -> Result<()> {
     let values = [
         ("SIDEWALL_HOST", "sidewall.sidewall-system.svc"),
+        ("SIDEWALL_NAME", "sidewall.sidewall-system.svc"),
         ("SIDEWALL_PORT", "18000"),
         ("SIDEWALL_WASM", "/etc/sidewall/sidewall_filter.wasm"),
         ("SIDEWALL_SDS", "/etc/sidewall"),

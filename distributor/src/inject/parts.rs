@@ -27,14 +27,14 @@ pub struct Parts {
 }
 
 impl Parts {
-    /// Fills them in.
+    /// Fills them in. `name` is what the distributor's certificate is for, if that is not its host.
     ///
     /// # Errors
     ///
     /// When the bootstrap asks for something that this does not know, which is a mistake in this
     /// command.
-    pub fn new(image: &str, distributor: &Endpoint) -> Result<Self, Error> {
-        let bootstrap = bootstrap(distributor)?;
+    pub fn new(image: &str, distributor: &Endpoint, name: Option<&str>) -> Result<Self, Error> {
+        let bootstrap = bootstrap(distributor, name.unwrap_or(&distributor.host))?;
         let mut parts: Tree =
             serde_saphyr::from_str(PARTS).map_err(|error| Error::Bootstrap(error.to_string()))?;
         parts.each_text(&|text| match text.as_str() {
@@ -52,9 +52,10 @@ impl Parts {
 }
 
 /// The sidecar's bootstrap in one line of JSON, which Envoy takes on its command line.
-fn bootstrap(distributor: &Endpoint) -> Result<String, Error> {
+fn bootstrap(distributor: &Endpoint, name: &str) -> Result<String, Error> {
     let text = BOOTSTRAP
         .replace("${SIDEWALL_HOST}", &distributor.host)
+        .replace("${SIDEWALL_NAME}", name)
         .replace("${SIDEWALL_PORT}", &distributor.port.to_string())
         .replace("${SIDEWALL_WASM}", FILTER)
         .replace("${SIDEWALL_SDS}", SECRETS);

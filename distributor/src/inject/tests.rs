@@ -4,7 +4,7 @@ use super::*;
 
 fn parts() -> Parts {
     let distributor = "sidewall.sidewall-system.svc:18000".parse().unwrap();
-    Parts::new("registry/sidewall-proxy:1", &distributor).unwrap()
+    Parts::new("registry/sidewall-proxy:1", &distributor, None).unwrap()
 }
 
 fn injected(text: &str) -> Injected {
@@ -105,7 +105,12 @@ apiVersion: v1
 
 #[test]
 fn another_version_replaces_what_is_there() {
-    let newer = Parts::new("registry/sidewall-proxy:2", &"10.0.0.1:1".parse().unwrap()).unwrap();
+    let newer = Parts::new(
+        "registry/sidewall-proxy:2",
+        &"10.0.0.1:1".parse().unwrap(),
+        Some("sidewall.example"),
+    )
+    .unwrap();
     let upgraded = inject(&injected(POD).text, &newer).unwrap().text;
     assert_eq!(upgraded, inject(POD, &newer).unwrap().text);
 }
@@ -251,6 +256,34 @@ fn a_distributor_is_a_host_and_a_port() {
     ] {
         assert!(endpoint(text).is_err(), "{text}");
     }
+}
+
+#[test]
+fn a_certificate_may_be_for_another_name_than_the_address_that_is_dialled() {
+    let certificate_names = |name| {
+        let distributor = "10.96.0.50:18000".parse().unwrap();
+        let parts = Parts::new("image", &distributor, name).unwrap();
+        let injected = inject(POD, &parts).unwrap().text;
+        let bootstrap = value(&injected)["spec"]["initContainers"][1]["args"][1].clone();
+        let bootstrap: Value = serde_json::from_str(bootstrap.as_str().unwrap()).unwrap();
+        let clusters = bootstrap["static_resources"]["clusters"]
+            .as_array()
+            .unwrap();
+        let cluster = clusters
+            .iter()
+            .find(|it| it["name"] == "sidewall-distributor");
+        let names = cluster.unwrap().pointer(
+            "/transport_socket/typed_config/common_tls_context/combined_validation_context\
+             /default_validation_context/match_typed_subject_alt_names",
+        );
+        let names = names.unwrap().as_array().unwrap().iter();
+        names
+            .map(|name| name["matcher"]["exact"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    let service = "sidewall.sidewall-system.svc";
+    assert_eq!(certificate_names(Some(service)), [service, "10.96.0.50"]);
+    assert_eq!(certificate_names(None), ["10.96.0.50", "10.96.0.50"]);
 }
 
 #[test]

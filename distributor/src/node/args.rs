@@ -29,8 +29,7 @@ pub struct Node {
     #[arg(long, value_name = "NAME")]
     pub node_name: String,
 
-    /// The distributor's xDS address, such as `https://sidewall.sidewall-system.svc:18000`; `http://` where
-    /// it serves plain text
+    /// The distributor's xDS address, such as `https://10.96.0.50:18000`; `http://` where it serves plain text
     #[arg(long, value_name = "URL")]
     pub distributor: Uri,
 
@@ -42,6 +41,11 @@ pub struct Node {
     /// connection
     #[arg(long, value_name = "FILE", requires = "xds_ca")]
     pub xds_token: Option<PathBuf>,
+
+    /// The name that the distributor's certificate is for, where `--distributor` is an address: an agent that
+    /// needs the cluster's DNS waits for a pod that may wait for the agent
+    #[arg(long, value_name = "NAME", requires = "xds_ca")]
+    pub xds_server_name: Option<String>,
 
     /// A range that pods of this node get their addresses from; may be repeated, for both families.
     /// Without it the API server of the cluster that this runs in is asked for those of the Node object

@@ -30,3 +30,13 @@ imagePullSecrets:
 {{- end }}
 {{- end }}
 {{- end }}
+
+{{/* Where alone the distributor's admin port is served. On a node's network no policy would keep anybody from
+it; Prometheus has to reach it there as well. */}}
+{{- define "sidewall.adminHost" -}}
+{{- if and .Values.node.enabled (not .Values.serviceMonitor.enabled) }}127.0.0.1{{ end }}
+{{- end }}
+
+{{- define "sidewall.probe" -}}
+{path: {{ .path }}, port: admin{{ with include "sidewall.adminHost" .root }}, host: {{ . }}{{ end }}}
+{{- end }}

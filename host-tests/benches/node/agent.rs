@@ -50,6 +50,7 @@ impl Agent {
             node_name: "node-1".to_owned(),
             distributor: "http://127.0.0.1:1".parse()?,
             xds_ca: None,
+            xds_server_name: None,
             xds_token: None,
             pod_cidrs: vec![POD_CIDR.parse()?],
             cluster_cidrs: vec![CLUSTER_CIDR.parse()?],

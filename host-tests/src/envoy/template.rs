@@ -156,6 +156,7 @@ mod tests {
     fn the_bootstraps_ask_for_what_their_readme_says() {
         let values = [
             ("SIDEWALL_HOST", "192.0.2.1"),
+            ("SIDEWALL_NAME", "sidewall.example"),
             ("SIDEWALL_PORT", "18000"),
             ("SIDEWALL_WASM", "/f.wasm"),
             ("SIDEWALL_SDS", "/sds"),

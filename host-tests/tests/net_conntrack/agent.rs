@@ -32,6 +32,7 @@ impl<'a> Agent<'a> {
             node_name: NODE.to_owned(),
             distributor: "http://127.0.0.1:1".parse()?,
             xds_ca: None,
+            xds_server_name: None,
             xds_token: None,
             pod_cidrs: pod_cidrs().into(),
             cluster_cidrs: pod_cidrs().into(),

@@ -10,7 +10,7 @@ use sidewall_host_tests::envoy::{Artifact, template};
 use sidewall_host_tests::http;
 
 use crate::pki::Authority;
-use crate::site::{PATIENCE, Site, XDS, mount};
+use crate::site::{PATIENCE, Site, XDS, XDS_NAME, mount};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -126,6 +126,7 @@ pub fn agent_and_envoy_of_a_node_get_its_bundle() -> Result<()> {
             "--admin-listen=127.0.0.1:18081",
         ])
         .arg(format!("--distributor=https://{XDS}"))
+        .arg(format!("--xds-server-name={XDS_NAME}"))
         .arg("--xds-ca")
         .arg(secrets.join("ca.crt"))
         .arg("--xds-token")

@@ -24,6 +24,8 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 const API: ([u8; 4], u16) = ([127, 0, 0, 1], 6443);
 const ADMIN: ([u8; 4], u16) = ([127, 0, 0, 1], 18080);
 pub const XDS: &str = "127.0.0.1:18000";
+/// What the distributor's certificate is for: not the address that is dialled, as in a cluster.
+pub const XDS_NAME: &str = "sidewall.sidewall-system.svc";
 
 pub struct Site {
     pub api: ApiServer,
@@ -73,7 +75,7 @@ impl Site {
 
     /// Gives the distributor a certificate that this authority signed.
     pub fn certify(&self, ca: &Authority) -> Result<()> {
-        let pair = ca.server(&["127.0.0.1"]);
+        let pair = ca.server(&[XDS_NAME]);
         mount(&self.folder.join("tls"), "tls.crt", &pair.certificate)?;
         mount(&self.folder.join("tls"), "tls.key", &pair.key)
     }
@@ -180,6 +182,7 @@ impl Site {
         let (host, port) = XDS.split_once(':').context("an address")?;
         let values = [
             ("SIDEWALL_HOST", host),
+            ("SIDEWALL_NAME", XDS_NAME),
             ("SIDEWALL_PORT", port),
             ("SIDEWALL_WASM", &text(&filter)),
             ("SIDEWALL_SDS", &text(credentials)),

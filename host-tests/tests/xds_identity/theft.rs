@@ -8,7 +8,7 @@ use sidewall_host_tests::envoy::template;
 use tokio_util::sync::CancellationToken;
 
 use crate::pki::{self, Authority, Pair};
-use crate::site::{PATIENCE, Site, XDS, mount};
+use crate::site::{PATIENCE, Site, XDS, XDS_NAME, mount};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -28,6 +28,7 @@ fn ask(site: &Site, node_id: &str, token: &str) -> Result<Option<String>> {
     let credentials = Credentials {
         ca: secrets.join("ca.crt"),
         token: secrets.join("token"),
+        server_name: Some(XDS_NAME.to_owned()),
     };
     let distributor = Distributor::new(format!("https://{XDS}").parse()?, Some(credentials))?;
     let asking = async move || {

@@ -14,6 +14,8 @@ pub struct Credentials {
     pub ca: PathBuf,
     /// The service-account token, as the kubelet renews it.
     pub token: PathBuf,
+    /// The name that the server's certificate is for; none if it is the host that is dialled.
+    pub server_name: Option<String>,
 }
 
 /// Why a file is of no use.
@@ -36,7 +38,11 @@ impl Credentials {
     /// How to connect.
     pub(super) fn tls(&self) -> Result<ClientTlsConfig, CredentialsError> {
         let ca = Certificate::from_pem(read(&self.ca)?);
-        Ok(ClientTlsConfig::new().ca_certificate(ca))
+        let tls = ClientTlsConfig::new().ca_certificate(ca);
+        Ok(match &self.server_name {
+            Some(name) => tls.domain_name(name),
+            None => tls,
+        })
     }
 
     /// What to show on a new stream.
@@ -74,6 +80,7 @@ mod tests {
         let credentials = Credentials {
             ca: folder.path().join("ca.crt"),
             token: folder.path().join("token"),
+            server_name: None,
         };
         let missing = credentials.authorization().unwrap_err().to_string();
         assert!(missing.contains("token: cannot be read"), "{missing}");

@@ -82,6 +82,7 @@ mod tests {
         let credentials = Credentials {
             ca: "/ca".into(),
             token: "/token".into(),
+            server_name: None,
         };
         let new = |endpoint: &'static str, credentials| {
             let distributor = Distributor::new(Uri::from_static(endpoint), credentials);

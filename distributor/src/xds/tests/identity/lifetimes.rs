@@ -103,6 +103,7 @@ async fn an_agent_outlives_its_token_and_its_ca() {
     let credentials = Credentials {
         ca: path("ca.crt"),
         token: path("token"),
+        server_name: None,
     };
     let address = format!("https://{}", guarded.running.address);
     let distributor = Distributor::new(address.parse().unwrap(), Some(credentials)).unwrap();
