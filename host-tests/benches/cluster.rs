@@ -7,6 +7,11 @@
 
 #[path = "cluster/churn.rs"]
 mod churn;
+#[path = "cluster/comeback.rs"]
+mod comeback;
+#[path = "../../distributor/tests/support/pki.rs"]
+#[allow(dead_code, reason = "other tests take more of it")]
+mod pki;
 #[path = "cluster/served.rs"]
 mod served;
 
@@ -16,9 +21,11 @@ use anyhow::{Context as _, Result, ensure};
 use sidewall_host_tests::apiserver::ApiServer;
 use sidewall_host_tests::bench::fleet::{Fleet, POLICIES};
 use sidewall_host_tests::bench::percentile;
-use sidewall_host_tests::followers::Followers;
+use sidewall_host_tests::followers::{Followers, in_plain_text};
+use sidewall_policy::model::Pod;
 
 use churn::Churn;
+use comeback::{Credentialed, comeback};
 use served::Served;
 
 const FLEET: Fleet = Fleet {
@@ -52,7 +59,7 @@ fn main() -> Result<()> {
     api.compact()?;
 
     let started = Instant::now();
-    let mut served = Served::start(&api)?;
+    let mut served = Served::start(&api, ([127, 0, 0, 1], 0).into(), &[])?;
     served.wait_ready()?;
     println!(
         "figure cluster_cold_start {:.2} s",
@@ -67,7 +74,8 @@ fn main() -> Result<()> {
     println!("figure cluster_snapshot {:.1} KiB", bytes / 1024.0);
 
     let started = Instant::now();
-    let followers = Followers::start(None, served.xds(), node_ids())?;
+    let clients = client_pods().map(|pod| (in_plain_text(served.xds()), node_id(&pod)));
+    let followers = Followers::start(None, clients)?;
     let mut first = vec![false; FLEET.namespaces * CLIENTS];
     while first.iter().any(|has| !has) {
         let arrival = followers.next(PATIENCE);
@@ -116,6 +124,17 @@ fn main() -> Result<()> {
         served.metric("sidewall_xds_nacks_total")? == 0.0,
         "something was refused"
     );
+    drop((served, followers));
+
+    let proof = Credentialed::new(&api)?;
+    for (name, proof) in [
+        ("cluster_comeback_plain", None),
+        ("cluster_comeback_proved", Some(&proof)),
+    ] {
+        let back = comeback(&api, FLEET, proof)?;
+        println!("figure {name}_ready {:.2} s", back.ready.as_secs_f64());
+        print_times(name, &back.lags)?;
+    }
     Ok(())
 }
 
@@ -133,15 +152,16 @@ fn print_times(name: &str, lags: &[Duration]) -> Result<()> {
     Ok(())
 }
 
-/// Of the first pods of each namespace.
-fn node_ids() -> impl Iterator<Item = String> {
-    let pods = (0..FLEET.namespaces)
-        .flat_map(|namespace| (0..CLIENTS).map(move |number| FLEET.pod(namespace, number, 0)));
-    pods.map(|pod| {
-        let ip = pod.ips.first().map(ToString::to_string).unwrap_or_default();
-        format!(
-            "sidecar~{ip}~{}.{}~cluster.local",
-            pod.id.name, pod.id.namespace
-        )
-    })
+/// The first pods of each namespace have a client.
+fn client_pods() -> impl Iterator<Item = Pod> {
+    (0..FLEET.namespaces)
+        .flat_map(|namespace| (0..CLIENTS).map(move |number| FLEET.pod(namespace, number, 0)))
+}
+
+fn node_id(pod: &Pod) -> String {
+    let ip = pod.ips.first().map(ToString::to_string).unwrap_or_default();
+    format!(
+        "sidecar~{ip}~{}.{}~cluster.local",
+        pod.id.name, pod.id.namespace
+    )
 }

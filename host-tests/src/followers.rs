@@ -44,17 +44,24 @@ pub enum FollowersError {
     Runtime(#[from] std::io::Error),
 }
 
+/// A distributor that asks for no proof.
+#[must_use]
+pub fn in_plain_text(address: SocketAddr) -> Distributor {
+    let uri = format!("http://{address}").parse();
+    let distributor = uri.ok().and_then(|uri| Distributor::new(uri, None).ok());
+    distributor.expect("an address in plain text is all that is needed")
+}
+
 impl Followers {
-    /// Starts one client for each node id, in a network namespace if one is given. They look for a
-    /// distributor in plain text, again and again.
+    /// Starts clients, each with the distributor that it looks for again and again and its node id, in a
+    /// network namespace if one is given.
     ///
     /// # Errors
     ///
     /// When the namespace cannot be entered, or threads cannot be made.
     pub fn start(
         netns: Option<&Netns>,
-        distributor: SocketAddr,
-        node_ids: impl IntoIterator<Item = String>,
+        clients: impl IntoIterator<Item = (Distributor, String)>,
     ) -> Result<Self, FollowersError> {
         let build = || {
             let mut builder = Builder::new_multi_thread();
@@ -69,11 +76,8 @@ impl Followers {
         let mut links = Vec::new();
         let end = CancellationToken::new();
         let context = runtime.enter();
-        for (client, node_id) in node_ids.into_iter().enumerate() {
-            let uri = format!("http://{distributor}").parse();
-            let to = uri.ok().and_then(|uri| Distributor::new(uri, None).ok());
-            let to = to.expect("an address in plain text is all that is needed");
-            let mut follower = follow(to, node_id, end.clone());
+        for (client, (distributor, node_id)) in clients.into_iter().enumerate() {
+            let mut follower = follow(distributor, node_id, end.clone());
             links.push(follower.status.clone());
             let sender = sender.clone();
             runtime.spawn(async move {

@@ -188,7 +188,8 @@ fn the_recipe_builds_from_the_repository_alone() -> Result<()> {
     let ignored = fs::read_to_string(envoy().join("image/Dockerfile.dockerignore"))?;
     let ignored = ignored.lines().filter(|line| !line.starts_with('#'));
     for path in ignored {
-        let is_made_anew = [".git", ".tools", "target", "fuzz/target", "fuzz/artifacts"].contains(&path);
+        let is_made_anew =
+            [".git", ".tools", "target", "fuzz/target", "fuzz/artifacts"].contains(&path);
         ensure!(is_made_anew, "{path}");
     }
     Ok(())

@@ -29,14 +29,17 @@ pub struct Pushed {
 }
 
 impl Served {
-    pub fn start(api: &ApiServer) -> Result<Self> {
+    /// Listens for clients at this address; port 0 takes a free one.
+    pub fn start(api: &ApiServer, listen: SocketAddr, flags: &[String]) -> Result<Self> {
         let directory = tempfile::tempdir()?;
         let kubeconfig = directory.path().join("kubeconfig");
         fs::write(&kubeconfig, api.kubeconfig())?;
         let log = File::create(directory.path().join("log"))?;
         let mut child = Command::new(Artifact::Sidewall.find()?)
             .args(["serve", "--kube", "--log-format=json"])
-            .args(["--xds-listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0"])
+            .arg(format!("--xds-listen={listen}"))
+            .arg("--admin-listen=127.0.0.1:0")
+            .args(flags)
             .env("KUBECONFIG", kubeconfig)
             .env("RUST_LOG", "warn,sidewall_distributor::serve=info")
             .stdin(Stdio::null())

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
-use sidewall_host_tests::followers::{Arrival, Followers};
+use sidewall_host_tests::followers::{Arrival, Followers, in_plain_text};
 use sidewall_host_tests::lab::{Lab, LabConfig, Replica, Source};
 
 use crate::compiled::compiled;
@@ -140,7 +140,8 @@ impl Site {
             let address = address(number);
             format!("sidecar~{address}~pod-{number}.default~cluster.local")
         });
-        let followers = Followers::start(Some(&lab.control()), DISTRIBUTOR, node_ids)?;
+        let clients = node_ids.map(|node_id| (in_plain_text(DISTRIBUTOR), node_id));
+        let followers = Followers::start(Some(&lab.control()), clients)?;
         let site = Self {
             lab,
             replicas: Mutex::new((0..REPLICAS).map(|_| None).collect()),
