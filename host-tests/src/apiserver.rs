@@ -13,6 +13,7 @@
 mod answer;
 mod faults;
 mod kubectl;
+mod place;
 mod real;
 mod resource;
 mod server;
@@ -36,7 +37,7 @@ pub use kubectl::{Kubectl, KubectlError};
 use real::Real;
 pub use real::RealError;
 use server::Server;
-use standin::{StandIn, request};
+use standin::{StandIn, objects};
 pub use tokens::{SigningError, Token};
 
 /// Namespaces that every API server makes by itself.
@@ -289,7 +290,7 @@ impl ApiServer {
         refused(
             object,
             match &self.backend {
-                Backend::StandIn(it) => request::put(it, object),
+                Backend::StandIn(it) => objects::put(it, object),
                 Backend::Real(real) => real.put(object),
             },
         )
@@ -303,7 +304,7 @@ impl ApiServer {
         refused(
             object,
             match &self.backend {
-                Backend::StandIn(it) => request::put_status(it, object),
+                Backend::StandIn(it) => objects::put_status(it, object),
                 Backend::Real(real) => real.put_status(object),
             },
         )
@@ -317,7 +318,7 @@ impl ApiServer {
         refused(
             object,
             match &self.backend {
-                Backend::StandIn(it) => request::put_unchecked(it, object),
+                Backend::StandIn(it) => objects::put_unchecked(it, object),
                 Backend::Real(real) => real.put_unchecked(object),
             },
         )
@@ -335,7 +336,7 @@ impl ApiServer {
         refused(
             &object,
             match &self.backend {
-                Backend::StandIn(it) => request::remove(it, &object),
+                Backend::StandIn(it) => objects::remove(it, &object),
                 Backend::Real(real) => real.remove(&object),
             },
         )

@@ -36,6 +36,7 @@ mod result;
 mod run;
 mod source;
 mod spec;
+mod told;
 mod wait;
 mod world;
 

@@ -17,12 +17,14 @@
 mod admission;
 mod discovery;
 mod events;
+pub(super) mod objects;
 mod patch;
 pub(super) mod request;
 mod selector;
 mod store;
 mod tokens;
 mod watch;
+mod write;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

@@ -8,7 +8,8 @@ use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::objects::{Place, refusal};
+use super::super::place::Place;
+use super::objects::refusal;
 use super::{Real, system};
 
 /// Where the API server keeps everything, and the first key behind it.

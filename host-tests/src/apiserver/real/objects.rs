@@ -6,65 +6,12 @@ use kube::Client;
 use kube::client::Body;
 use serde_json::{Value, json};
 
+use super::super::place::{Place, root};
 use super::super::resource::{RESOURCES, Resource};
 use super::Real;
 
 /// More than any answer has, in bytes.
 const MAX_ANSWER: usize = 256 << 20;
-
-/// An object's place in the API.
-#[derive(Clone, Debug)]
-pub(super) struct Place {
-    pub(super) resource: &'static Resource,
-    pub(super) namespace: String,
-    pub(super) name: String,
-}
-
-impl Place {
-    pub(super) fn of(object: &Value) -> Result<Self, String> {
-        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let (version, kind) = (text(&object["apiVersion"]), text(&object["kind"]));
-        let resource = Resource::of(&version, &kind)
-            .ok_or_else(|| format!("{kind:?} in version {version:?} is not known here"))?;
-        let metadata = &object["metadata"];
-        let name = metadata["name"]
-            .as_str()
-            .ok_or("metadata.name is missing")?;
-        Ok(Self {
-            resource,
-            namespace: metadata["namespace"]
-                .as_str()
-                .unwrap_or("default")
-                .to_owned(),
-            name: name.to_owned(),
-        })
-    }
-
-    /// Where all of its kind are, in its namespace.
-    fn collection(&self) -> String {
-        let root = root(self.resource);
-        if self.resource.namespaced {
-            format!(
-                "{root}/namespaces/{}/{}",
-                self.namespace, self.resource.plural
-            )
-        } else {
-            format!("{root}/{}", self.resource.plural)
-        }
-    }
-
-    pub(super) fn path(&self) -> String {
-        format!("{}/{}", self.collection(), self.name)
-    }
-}
-
-fn root(resource: &Resource) -> String {
-    if resource.group.is_empty() {
-        format!("/api/{}", resource.version)
-    } else {
-        format!("/apis/{}/{}", resource.group, resource.version)
-    }
-}
 
 impl Real {
     /// Creates or replaces an object together with its status.

@@ -1,4 +1,4 @@
-//! From paths and parameters to what is to be done, and doing it.
+//! From paths and parameters to what is to be done.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,13 +8,13 @@ use axum::Json;
 use axum::body::Bytes;
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::admission::{self, Unknown};
+use super::admission::Unknown;
 use super::selector::Selector;
 use super::store::{Key, Page, Scope};
 use super::watch::{self, Wish};
+use super::write::{change, create, delete};
 use super::{StandIn, discovery, events, patch};
 use crate::apiserver::answer::{Answer, Refusal};
 use crate::apiserver::resource::Resource;
@@ -41,11 +41,11 @@ impl Request {
 }
 
 /// What a path names.
-struct Target {
-    resource: &'static Resource,
-    namespace: Option<String>,
-    name: Option<String>,
-    status: bool,
+pub(super) struct Target {
+    pub(super) resource: &'static Resource,
+    pub(super) namespace: Option<String>,
+    pub(super) name: Option<String>,
+    pub(super) status: bool,
 }
 
 /// The parameters of a request.
@@ -239,7 +239,7 @@ fn target(path: &[&str]) -> Option<Target> {
 }
 
 impl Target {
-    fn key(&self, name: &str) -> Answer<Key> {
+    pub(super) fn key(&self, name: &str) -> Answer<Key> {
         if self.resource.namespaced && self.namespace.is_none() {
             return Err(Refusal::no_such_path());
         }
@@ -316,62 +316,6 @@ fn read(body: &[u8]) -> Answer<Value> {
     serde_json::from_slice(body).map_err(|error| Refusal::bad_request(error.to_string()))
 }
 
-fn create(shared: &StandIn, target: &Target, body: &Value, unknown: Unknown) -> Answer<Arc<Value>> {
-    let resource = target.resource;
-    let mut object = admission::read(resource, body, unknown)?;
-    let mut store = shared.store();
-    let metadata = &mut object["metadata"];
-    if metadata["name"].is_null()
-        && let Some(prefix) = metadata["generateName"].as_str()
-    {
-        metadata["name"] = json!(format!("{prefix}{:05x}", store.serial()));
-    }
-    let Some(name) = metadata["name"].as_str().map(str::to_owned) else {
-        let what = ["metadata.name: Required value: name or generateName is required".to_owned()];
-        return Err(Refusal::invalid(resource.kind, "", &what));
-    };
-    if resource.namespaced {
-        let namespace = target.namespace.as_deref().unwrap_or_default();
-        if metadata["namespace"]
-            .as_str()
-            .is_some_and(|given| given != namespace)
-        {
-            return Err(Refusal::bad_request(
-                "the namespace of the provided object does not match the namespace sent on the request",
-            ));
-        }
-        metadata["namespace"] = json!(namespace);
-        let exists = super::namespace(namespace);
-        store.get(&exists)?;
-    }
-    admission::create(resource, &mut object, || store.serial())?;
-    let created = store.create(target.key(&name)?, object)?;
-    shared.announce(&store);
-    Ok(created)
-}
-
-fn change(
-    shared: &StandIn,
-    target: &Target,
-    key: Key,
-    unknown: Unknown,
-    write: impl FnOnce(&mut Value) -> Answer<()>,
-) -> Answer<Arc<Value>> {
-    let mut store = shared.store();
-    let before = Arc::clone(store.get(&key)?);
-    let mut object = Value::clone(&before);
-    write(&mut object)?;
-    let mut object = admission::read(target.resource, &object, unknown)?;
-    if target.status {
-        admission::update_status(&before, &mut object);
-    } else {
-        admission::update(target.resource, &before, &mut object)?;
-    }
-    let changed = store.replace(key, object)?;
-    shared.announce(&store);
-    Ok(changed)
-}
-
 /// How long a pod may take to end, if the request says so.
 fn grace(parameters: &Parameters, body: &[u8]) -> Answer<Option<u64>> {
     let in_body = if body.is_empty() {
@@ -383,116 +327,4 @@ fn grace(parameters: &Parameters, body: &[u8]) -> Answer<Option<u64>> {
         .get("gracePeriodSeconds")
         .and_then(|it| it.parse().ok());
     Ok(in_body.or(in_query))
-}
-
-/// Deletes an object: a pod on a node when its kubelet says that it has ended, a namespace with all that
-/// is in it, for no controller is there to do it.
-fn delete(shared: &StandIn, key: Key, grace: Option<u64>) -> Answer<Arc<Value>> {
-    let mut store = shared.store();
-    let before = Arc::clone(store.get(&key)?);
-    let runs = before["spec"]["nodeName"].is_string()
-        && !matches!(
-            before["status"]["phase"].as_str(),
-            Some("Succeeded" | "Failed")
-        );
-    if key.resource.kind == "Pod" && runs && grace != Some(0) {
-        let mut object = Value::clone(&before);
-        let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-        object["metadata"]["deletionTimestamp"] = json!(now);
-        object["metadata"]["deletionGracePeriodSeconds"] = json!(grace.unwrap_or(30));
-        let terminating = store.replace(key, object)?;
-        shared.announce(&store);
-        return Ok(terminating);
-    }
-    if key.resource.kind == "Namespace" {
-        for inside in store.inside(&key.name) {
-            store.remove(inside)?;
-        }
-    }
-    let removed = store.remove(key)?;
-    shared.announce(&store);
-    Ok(removed)
-}
-
-/// Creates or replaces an object together with its status.
-pub(in crate::apiserver) fn put(shared: &StandIn, object: &Value) -> Result<(), String> {
-    let target = of_object(object)?;
-    let put = || {
-        let key = target.key(target.name.as_deref().unwrap_or_default())?;
-        let exists = shared.store().get(&key).is_ok();
-        if exists {
-            let write = |current: &mut Value| {
-                *current = object.clone();
-                Ok(())
-            };
-            change(shared, &target, key, Unknown::Refused, write)
-        } else {
-            create(shared, &target, object, Unknown::Refused)
-        }
-    };
-    put().map_err(|refusal| refusal.message)?;
-    if target.resource.has_status && !object["status"].is_null() {
-        put_status(shared, object)?;
-    }
-    Ok(())
-}
-
-/// Writes the status of an object.
-pub(in crate::apiserver) fn put_status(shared: &StandIn, object: &Value) -> Result<(), String> {
-    let target = Target {
-        status: true,
-        ..of_object(object)?
-    };
-    let put = || {
-        let key = target.key(target.name.as_deref().unwrap_or_default())?;
-        let write = |current: &mut Value| {
-            current["status"] = object["status"].clone();
-            Ok(())
-        };
-        change(shared, &target, key, Unknown::Refused, write)
-    };
-    put().map(drop).map_err(|refusal: Refusal| refusal.message)
-}
-
-/// Creates or replaces an object without looking at it.
-pub(in crate::apiserver) fn put_unchecked(shared: &StandIn, object: &Value) -> Result<(), String> {
-    let target = of_object(object)?;
-    let put = || {
-        let key = target.key(target.name.as_deref().unwrap_or_default())?;
-        let mut store = shared.store();
-        if store.get(&key).is_ok() {
-            store.replace(key, object.clone())?;
-        } else {
-            store.create(key, object.clone())?;
-        }
-        shared.announce(&store);
-        Ok(())
-    };
-    put().map_err(|refusal: Refusal| refusal.message)
-}
-
-/// Removes an object at once.
-pub(in crate::apiserver) fn remove(shared: &StandIn, object: &Value) -> Result<(), String> {
-    let target = of_object(object)?;
-    let key = target.key(target.name.as_deref().unwrap_or_default());
-    let removed = key.and_then(|key| delete(shared, key, Some(0)));
-    removed.map(drop).map_err(|refusal| refusal.message)
-}
-
-fn of_object(object: &Value) -> Result<Target, String> {
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let (version, kind) = (text(&object["apiVersion"]), text(&object["kind"]));
-    let resource = Resource::of(&version, &kind)
-        .ok_or_else(|| format!("{kind:?} in version {version:?} is not served here"))?;
-    let metadata = &object["metadata"];
-    let name = metadata["name"]
-        .as_str()
-        .ok_or("metadata.name is missing")?;
-    let namespace = metadata["namespace"].as_str().unwrap_or("default");
-    Ok(Target {
-        resource,
-        namespace: resource.namespaced.then(|| namespace.to_owned()),
-        name: Some(name.to_owned()),
-        status: false,
-    })
 }
