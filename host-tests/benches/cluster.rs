@@ -35,6 +35,8 @@ const FLEET: Fleet = Fleet {
 };
 /// Clients in each namespace: one for each of its apps. Their pods stay.
 const CLIENTS: usize = 4;
+/// Nodes that have a client, where nodes are served as well.
+const NODES: usize = 100;
 /// Pods that are replaced in a second, and for how many seconds.
 const RATE: u32 = 50;
 const SECONDS: u32 = 30;
@@ -58,73 +60,20 @@ fn main() -> Result<()> {
     // What led here is of no use to anybody.
     api.compact()?;
 
-    let started = Instant::now();
-    let mut served = Served::start(&api, ([127, 0, 0, 1], 0).into(), &[])?;
-    served.wait_ready()?;
-    println!(
-        "figure cluster_cold_start {:.2} s",
-        started.elapsed().as_secs_f64()
-    );
-    println!(
-        "figure cluster_cold_start_cpu {:.2} s",
-        served.cpu()?.as_secs_f64()
-    );
-    println!("figure cluster_resident {:.0} MiB", served.resident()?);
-    let bytes = served.metric("sidewall_snapshots_bytes")? / (FLEET.namespaces * FLEET.pods) as f64;
-    println!("figure cluster_snapshot {:.1} KiB", bytes / 1024.0);
-
-    let started = Instant::now();
-    let clients = client_pods().map(|pod| (in_plain_text(served.xds()), node_id(&pod)));
-    let followers = Followers::start(None, clients)?;
-    let mut first = vec![false; FLEET.namespaces * CLIENTS];
-    while first.iter().any(|has| !has) {
-        let arrival = followers.next(PATIENCE);
-        let missing = first.iter().filter(|has| !**has).count();
-        let arrival = arrival.with_context(|| format!("{missing} clients have nothing"))?;
-        first[arrival.client] = true;
-    }
-    println!(
-        "figure cluster_all_clients_served {:.2} s",
-        started.elapsed().as_secs_f64()
-    );
-    println!(
-        "figure cluster_resident_with_clients {:.0} MiB",
-        served.resident()?
-    );
-
-    let before = (served.cpu()?, served.pushed()?, Instant::now());
-    let churn = Churn::run(&api, &followers, FLEET, CLIENTS, RATE, SECONDS)?;
-    let wall = before.2.elapsed().as_secs_f64();
-    let changes = f64::from(RATE * SECONDS);
-    let cpu = served.cpu()?.saturating_sub(before.0).as_secs_f64();
-    let pushed = served.pushed()?;
-    print_times("cluster_churn", &churn.lags)?;
-    println!(
-        "figure cluster_churn_rate {:.1} pods/s",
-        changes / churn.took.as_secs_f64()
-    );
-    println!("figure cluster_churn_cpu {:.1} ms", cpu * 1e3 / changes);
-    println!("figure cluster_churn_cores {:.2} cores", cpu / wall);
-    println!(
-        "figure cluster_churn_bytes {:.0} KiB",
-        (pushed.bytes - before.1.bytes) / changes / 1024.0
-    );
-    println!(
-        "figure cluster_churn_pushes {:.1} snapshots",
-        (pushed.snapshots - before.1.snapshots) / changes
-    );
-    println!(
-        "figure cluster_resident_afterwards {:.0} MiB",
-        served.resident()?
-    );
-
+    let (served, followers) = served_and_churned(&api, "cluster", &[], 0, 0)?;
     let wide = churn::wide(&api, &followers, FLEET, CLIENTS)?;
     print_times("cluster_wide", &wide)?;
-    ensure!(
-        served.metric("sidewall_xds_nacks_total")? == 0.0,
-        "something was refused"
-    );
     drop((served, followers));
+
+    let flags = ["--node-plane".to_owned()];
+    let name = "cluster_node_plane";
+    drop(served_and_churned(
+        &api,
+        name,
+        &flags,
+        NODES,
+        RATE * SECONDS,
+    )?);
 
     let proof = Credentialed::new(&api)?;
     for (name, proof) in [
@@ -136,6 +85,83 @@ fn main() -> Result<()> {
         print_times(name, &back.lags)?;
     }
     Ok(())
+}
+
+/// Starts a distributor, lets clients connect for pods and for so many nodes, and replaces pods, after as many
+/// others.
+fn served_and_churned(
+    api: &ApiServer,
+    name: &str,
+    flags: &[String],
+    nodes: usize,
+    before_it: u32,
+) -> Result<(Served, Followers)> {
+    let started = Instant::now();
+    let mut served = Served::start(api, ([127, 0, 0, 1], 0).into(), flags)?;
+    served.wait_ready()?;
+    println!(
+        "figure {name}_cold_start {:.2} s",
+        started.elapsed().as_secs_f64()
+    );
+    println!(
+        "figure {name}_cold_start_cpu {:.2} s",
+        served.cpu()?.as_secs_f64()
+    );
+    println!("figure {name}_resident {:.0} MiB", served.resident()?);
+    let bytes = served.metric("sidewall_snapshots_bytes")? / (FLEET.namespaces * FLEET.pods) as f64;
+    println!("figure {name}_snapshot {:.1} KiB", bytes / 1024.0);
+
+    let started = Instant::now();
+    let ids = client_pods().map(|pod| node_id(&pod));
+    let ids = ids.chain((0..nodes).map(|number| format!("node~node-{number}")));
+    let clients = ids.map(|id| (in_plain_text(served.xds()), id));
+    let followers = Followers::start(None, clients)?;
+    let mut first = vec![false; FLEET.namespaces * CLIENTS + nodes];
+    while first.iter().any(|has| !has) {
+        let arrival = followers.next(PATIENCE);
+        let missing = first.iter().filter(|has| !**has).count();
+        let arrival = arrival.with_context(|| format!("{missing} clients have nothing"))?;
+        first[arrival.client] = true;
+    }
+    println!(
+        "figure {name}_all_clients_served {:.2} s",
+        started.elapsed().as_secs_f64()
+    );
+    println!(
+        "figure {name}_resident_with_clients {:.0} MiB",
+        served.resident()?
+    );
+
+    let before = (served.cpu()?, served.pushed()?, Instant::now());
+    let churn = Churn::run(api, &followers, FLEET, CLIENTS, RATE, SECONDS, before_it)?;
+    let wall = before.2.elapsed().as_secs_f64();
+    let changes = f64::from(RATE * SECONDS);
+    let cpu = served.cpu()?.saturating_sub(before.0).as_secs_f64();
+    let pushed = served.pushed()?;
+    print_times(&format!("{name}_churn"), &churn.lags)?;
+    println!(
+        "figure {name}_churn_rate {:.1} pods/s",
+        changes / churn.took.as_secs_f64()
+    );
+    println!("figure {name}_churn_cpu {:.1} ms", cpu * 1e3 / changes);
+    println!("figure {name}_churn_cores {:.2} cores", cpu / wall);
+    println!(
+        "figure {name}_churn_bytes {:.0} KiB",
+        (pushed.bytes - before.1.bytes) / changes / 1024.0
+    );
+    println!(
+        "figure {name}_churn_pushes {:.1} snapshots",
+        (pushed.snapshots - before.1.snapshots) / changes
+    );
+    println!(
+        "figure {name}_resident_afterwards {:.0} MiB",
+        served.resident()?
+    );
+    ensure!(
+        served.metric("sidewall_xds_nacks_total")? == 0.0,
+        "something was refused"
+    );
+    Ok((served, followers))
 }
 
 fn print_times(name: &str, lags: &[Duration]) -> Result<()> {

@@ -32,8 +32,8 @@ struct Change {
 }
 
 impl Churn {
-    /// Replaces so many pods a second. Each is of the next namespace, so that the changes of one are seconds
-    /// apart and what arrives tells which it belongs to.
+    /// Replaces so many pods a second, after so many before them. Each is of the next namespace, so that the
+    /// changes of one are seconds apart and what arrives tells which it belongs to.
     pub fn run(
         api: &ApiServer,
         followers: &Followers,
@@ -41,6 +41,7 @@ impl Churn {
         clients: usize,
         rate: u32,
         seconds: u32,
+        before_it: u32,
     ) -> Result<Self> {
         let started = Instant::now();
         let mut arrivals = Vec::new();
@@ -50,7 +51,8 @@ impl Churn {
                 for number in 0..rate * seconds {
                     let due = started + Duration::from_secs(1) * number / rate;
                     thread::sleep(due.saturating_duration_since(Instant::now()));
-                    changes.push(replace(api, fleet, clients, number as usize)?);
+                    let place = (before_it + number) as usize;
+                    changes.push(replace(api, fleet, clients, place)?);
                 }
                 Ok::<_, anyhow::Error>((changes, started.elapsed()))
             });
@@ -97,7 +99,10 @@ fn lags(
 ) -> Result<Vec<Duration>> {
     let mut of: Vec<Vec<&Arrival>> = vec![Vec::new(); fleet.namespaces];
     for arrival in arrivals {
-        of[arrival.client / clients].push(arrival);
+        // Behind the pods' clients come those of nodes.
+        if let Some(of) = of.get_mut(arrival.client / clients) {
+            of.push(arrival);
+        }
     }
     let mut lags = Vec::new();
     for (number, change) in changes.iter().enumerate() {
