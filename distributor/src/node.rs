@@ -5,7 +5,8 @@
 //!  snapshots ─▶ agent ─▶ ruleset (pure) ─▶ kernel     one table, changed in place
 //!                  ├───▶ revocations ─▶ conntrack     ends what is denied now
 //!                  ├───▶ routing                      delivers redirected connections to Envoy
-//!                  └───▶ nflog ─▶ decision records    of what the kernel drops
+//!                  ├───▶ nflog ─▶ decision records    of what the kernel drops
+//!                  └───▶ bridges                      whose frames the rules would not see
 //! ```
 //!
 //! The table outlives the agent: while it is away, or cut off from the distributor, the last
@@ -15,6 +16,7 @@
 mod admin;
 mod agent;
 mod args;
+mod bridges;
 pub mod conntrack;
 mod kernel;
 mod metrics;
@@ -42,6 +44,7 @@ use tracing::{error, info, warn};
 use admin::Admin;
 use agent::{Agent, Condition};
 pub use args::{Args, Node};
+use bridges::Bridges;
 use kernel::{Kernel as _, Nft};
 use metrics::Metrics;
 pub use program::ProgramError;
@@ -94,8 +97,10 @@ impl Node {
         let drops = nflog::Metrics::register(own);
         let (condition, conditions) = channel::channel(Condition::Waiting);
         let (change, changes) = channel::channel(None);
+        let (unseen, bridges) = channel::channel(None);
         let pages = Admin {
             condition: conditions,
+            unseen: bridges,
             registry: Arc::new(registry),
         };
         let agent = Agent {
@@ -112,6 +117,11 @@ impl Node {
             settings: settings.clone(),
             metrics,
         };
+        let bridges = Bridges {
+            pod_cidrs: settings.pod_cidrs.clone(),
+            unseen,
+        };
+        tokio::spawn(bridges.run(shutdown.clone()));
         tokio::spawn(revocations.run(shutdown.clone()));
         tokio::spawn(tell_drops(settings, snapshots, drops, shutdown.clone()));
         let (served, ()) = tokio::join!(

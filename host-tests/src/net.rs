@@ -26,7 +26,7 @@ use std::net::IpAddr;
 
 pub use command::CommandError;
 pub use netns::Netns;
-pub use plan::{External, Node, Plan, Pod};
+pub use plan::{External, Node, Plan, Pod, Wiring};
 pub use service::{Protocol, Service, ServicePort, rules as service_rules};
 pub use tap::Tap;
 pub use topology::{CONTROL_V4, CONTROL_V6, Topology};

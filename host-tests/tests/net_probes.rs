@@ -40,7 +40,7 @@ fn lab() -> Result<Topology> {
             Pod::new("x/a", "n1", addresses("10.244.1.11", "fd00:244:1::11")),
             Pod::new("x/b", "n2", addresses("10.244.2.11", "fd00:244:2::11")),
         ],
-        externals: Vec::new(),
+        ..Plan::default()
     };
     Ok(Topology::build(&plan)?)
 }

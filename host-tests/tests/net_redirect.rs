@@ -79,7 +79,7 @@ fn lab() -> Result<Topology> {
             Pod::new("b", "node-1", addresses(B)),
             Pod::new("c", "node-2", addresses(C)),
         ],
-        externals: Vec::new(),
+        ..Plan::default()
     })?;
     for (name, netns) in [
         ("b", lab.pod("b")?),

@@ -88,6 +88,7 @@ fn plan() -> Plan {
             External::new("office", addresses(&["172.17.0.5", "2001:db8::5"])),
             External::new("db", addresses(&["10.0.0.7"])),
         ],
+        ..Plan::default()
     }
 }
 

@@ -1,6 +1,8 @@
 //! Every way from a pod to a pod is judged: with and without sidecars, on one node and between two,
 //! by the pod's address, its Service's and a node's port, in every protocol and both families.
 
+#[path = "node_paths/bridges.rs"]
+mod bridges;
 #[path = "node_paths/dodging.rs"]
 mod dodging;
 #[path = "node_paths/edges.rs"]
@@ -17,6 +19,10 @@ use sidewall_host_tests::harness;
 fn main() -> ExitCode {
     harness::main(&[
         ("every_pair_follows_the_policies", pairs::every_pair),
+        (
+            "every_pair_follows_the_policies_on_bridges",
+            pairs::every_pair_on_bridges,
+        ),
         ("echo_follows_rules_for_all_protocols", edges::echo),
         ("both_sides_are_judged_on_one_node", edges::both_sides),
         ("a_mixed_service_lets_allowed_backends_answer", edges::mixed),
@@ -31,6 +37,10 @@ fn main() -> ExitCode {
         (
             "an_excluded_port_is_judged_by_the_node",
             dodging::by_an_excluded_port,
+        ),
+        (
+            "a_bridge_that_hides_its_frames_is_told",
+            bridges::unseen_frames,
         ),
         (
             "without_a_snapshot_a_pod_is_closed",

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::agent::Condition;
+use super::bridges::Unseen;
 use super::{kernel, metrics};
 use crate::metrics::{CONTENT_TYPE, encode};
 
@@ -20,6 +21,7 @@ use crate::metrics::{CONTENT_TYPE, encode};
 #[derive(Clone)]
 pub(super) struct Admin {
     pub(super) condition: watch::Receiver<Condition>,
+    pub(super) unseen: watch::Receiver<Option<Unseen>>,
     pub(super) registry: Arc<Registry>,
 }
 
@@ -42,6 +44,10 @@ impl Admin {
 }
 
 async fn ready(State(admin): State<Admin>) -> impl IntoResponse {
+    if let Some(unseen) = &*admin.unseen.borrow() {
+        let text = format!("not ready: {unseen}\n");
+        return (StatusCode::SERVICE_UNAVAILABLE, text);
+    }
     let condition = admin.condition.borrow();
     let code = match &*condition {
         Condition::Enforcing(_) => StatusCode::OK,

@@ -100,6 +100,7 @@ impl Arm {
                 name: "peer".to_owned(),
                 addresses: vec![peer(0).into()],
             }],
+            ..net::Plan::default()
         })?;
         let server = topology
             .pod("local")?

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::{Plane, Source};
 use crate::envoy::template;
+use crate::net::Wiring;
 
 /// What a lab is made of. At least one source of manifests is needed.
 #[derive(Clone, Debug)]
@@ -19,6 +20,7 @@ pub struct LabConfig {
     pub(super) enforce_own_node_egress: bool,
     pub(super) sidecar: SidecarTemplate,
     pub(super) relayed: bool,
+    pub(super) wiring: Wiring,
 }
 
 /// What sidecars are started with: templates with the placeholders of `envoy/` and `${SIDEWALL_FOLDER}`,
@@ -54,6 +56,7 @@ impl Default for LabConfig {
             enforce_own_node_egress: false,
             sidecar: SidecarTemplate::default(),
             relayed: false,
+            wiring: Wiring::default(),
         }
     }
 }
@@ -120,6 +123,13 @@ impl LabConfig {
     #[must_use]
     pub fn relayed(mut self) -> Self {
         self.relayed = true;
+        self
+    }
+
+    /// Hangs the pods of each node on a bridge.
+    #[must_use]
+    pub fn bridged(mut self) -> Self {
+        self.wiring = Wiring::Bridged;
         self
     }
 

@@ -42,7 +42,12 @@ pub(super) struct Hosts {
 impl Hosts {
     /// Builds the network with every pod, redirected, its servers up and its sidecar not started.
     /// What enforces on nodes, if they do, is not started either.
-    pub(super) fn build(kit: Kit, world: World, has_node_plane: bool) -> Result<Self, Error> {
+    pub(super) fn build(
+        kit: Kit,
+        world: World,
+        has_node_plane: bool,
+        wiring: net::Wiring,
+    ) -> Result<Self, Error> {
         let plan = net::Plan {
             nodes: world
                 .nodes
@@ -53,6 +58,7 @@ impl Hosts {
                 .map(|(name, pod)| net::Pod::new(name, &pod.node, pod.addresses.clone()))
                 .collect(),
             externals: Vec::new(),
+            wiring,
         };
         let topology = Topology::build(&plan)?;
         let mut hosts = Self {

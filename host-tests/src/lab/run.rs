@@ -44,7 +44,7 @@ impl Lab {
         }
         let world = folder.refresh()?;
         let kit = Kit::gather(&path, &config)?;
-        let hosts = Hosts::build(kit, world, config.plane.has_nodes())?;
+        let hosts = Hosts::build(kit, world, config.plane.has_nodes(), config.wiring)?;
         let api = match config.source {
             Source::Manifests => None,
             Source::Kube => Some(Api::start(hosts.control())?),

@@ -1,7 +1,8 @@
 //! One line of the network as text for `ip -batch`: a veth from a hub to a leaf, with host routes.
 //!
 //! The leaf has its addresses as `/32` and `/128` on `eth0` and a gateway on a link-local address
-//! that the hub carries on its end, so no subnet, bridge or proxy ARP is involved.
+//! that the hub carries on its end, so no subnet, bridge or proxy ARP is involved. On a bridge it has a
+//! `/24` and a `/64`, and the bridge carries the gateway.
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -29,6 +30,28 @@ pub(super) const ROUTER: Gateway = Gateway {
 /// What every leaf answers on, next to its own addresses.
 const LEAF: &str = "fe80::2";
 
+/// The bridge of a node whose pods are on one.
+const BRIDGE: &str = "cni0";
+
+/// Makes a node's bridge.
+pub(super) fn bridge() -> String {
+    let Gateway { v4, v6 } = NODE;
+    format!(
+        "link add {BRIDGE} type bridge\n\
+         addr add {v4}/32 dev {BRIDGE} scope link\n\
+         addr add {v6}/64 dev {BRIDGE} nodad\n\
+         link set {BRIDGE} up\n"
+    )
+}
+
+/// Takes a node's routes to a pod on its bridge away.
+pub(super) fn no_routes_by_bridge(pod: &[IpAddr]) -> String {
+    let routes = pod
+        .iter()
+        .map(|address| format!("route del {address} dev {BRIDGE}\n"));
+    routes.collect()
+}
+
 /// A veth between the namespace that forwards and the one that is reached through it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Line<'a> {
@@ -40,6 +63,8 @@ pub(super) struct Line<'a> {
     pub(super) addresses: &'a [IpAddr],
     /// What the hub answers on.
     pub(super) gateway: Gateway,
+    /// Whether its end in the hub is a port of the hub's bridge.
+    pub(super) bridged: bool,
 }
 
 impl Line<'_> {
@@ -51,13 +76,21 @@ impl Line<'_> {
             leaf,
             addresses,
             gateway,
+            bridged,
         } = self;
         let mut text = format!("link add {device} type veth peer name eth0 netns {leaf}\n");
-        let _ = writeln!(text, "addr add {}/32 dev {device} scope link", gateway.v4);
-        let _ = writeln!(text, "addr add {}/64 dev {device} nodad", gateway.v6);
+        let way = if *bridged {
+            let _ = writeln!(text, "link set {device} master {BRIDGE}");
+            let _ = writeln!(text, "link set {device} type bridge_slave hairpin on");
+            BRIDGE
+        } else {
+            let _ = writeln!(text, "addr add {}/32 dev {device} scope link", gateway.v4);
+            let _ = writeln!(text, "addr add {}/64 dev {device} nodad", gateway.v6);
+            device
+        };
         let _ = writeln!(text, "link set {device} up");
         for address in *addresses {
-            let _ = write!(text, "route add {address} dev {device}");
+            let _ = write!(text, "route add {address} dev {way}");
             if let Some(speaker) = speakers
                 .iter()
                 .find(|speaker| speaker.is_ipv4() == address.is_ipv4())
@@ -72,12 +105,15 @@ impl Line<'_> {
     /// The leaf's end.
     pub(super) fn at_leaf(&self) -> String {
         let mut text = "link set lo up\nlink set eth0 up\n".to_owned();
-        let _ = writeln!(text, "addr add {LEAF}/64 dev eth0 nodad");
+        if !self.bridged {
+            let _ = writeln!(text, "addr add {LEAF}/64 dev eth0 nodad");
+        }
         for address in self.addresses {
-            let (length, nodad) = if address.is_ipv4() {
-                (32, "")
-            } else {
-                (128, " nodad")
+            let (length, nodad) = match (address.is_ipv4(), self.bridged) {
+                (true, false) => (32, ""),
+                (true, true) => (24, ""),
+                (false, false) => (128, " nodad"),
+                (false, true) => (64, " nodad"),
             };
             let _ = writeln!(text, "addr add {address}/{length} dev eth0{nodad}");
         }
@@ -133,6 +169,7 @@ mod tests {
             leaf: "lab-web",
             addresses: &addresses(&["10.244.1.11", "fd00:244:1::11"]),
             gateway: NODE,
+            bridged: false,
         };
         assert_eq!(
             line.at_hub(&addresses(&["192.168.50.1", "fd50::1", "192.168.60.1"])),
@@ -164,6 +201,7 @@ mod tests {
             leaf: "lab-web",
             addresses: &v6,
             gateway: NODE,
+            bridged: false,
         };
         assert!(
             !line.at_leaf().contains("route add default via 169"),

@@ -36,6 +36,15 @@ const FORWARDING: [(&str, &str); 2] = [
     ("net/ipv6/conf/all/forwarding", "1"),
 ];
 
+/// Settings of one whose bridges show their frames to the rules, too. They are not there without the kernel's
+/// br_netfilter.
+const BRIDGING: [(&str, &str); 4] = [
+    FORWARDING[0],
+    FORWARDING[1],
+    ("net/bridge/bridge-nf-call-iptables", "1"),
+    ("net/bridge/bridge-nf-call-ip6tables", "1"),
+];
+
 /// A named network namespace. Clones share it; it goes away with the last one.
 #[derive(Clone, Debug)]
 pub struct Netns(Arc<Mounted>);
@@ -60,6 +69,11 @@ impl Netns {
     /// Makes a namespace that forwards packets.
     pub(super) fn create_forwarding(name: &str) -> Result<Self, Error> {
         Self::create_with(name, &FORWARDING)
+    }
+
+    /// Makes one that has bridges besides.
+    pub(super) fn create_bridging(name: &str) -> Result<Self, Error> {
+        Self::create_with(name, &BRIDGING)
     }
 
     /// Makes a namespace with settings of its own, as paths below `/proc/sys`.

@@ -11,6 +11,19 @@ pub struct Plan {
     pub pods: Vec<Pod>,
     /// Hosts outside the cluster.
     pub externals: Vec<External>,
+    /// How pods hang on their nodes.
+    pub wiring: Wiring,
+}
+
+/// How the pods of a node hang on it, and on each other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Wiring {
+    /// Each on a line of its own: the node routes every packet.
+    #[default]
+    Routed,
+    /// All on one bridge, as CNI's plugin of that name wires them: frames between them are switched, and the
+    /// kernel's rules see them because bridges are told to show them (`bridge-nf-call-iptables`).
+    Bridged,
 }
 
 /// A node: a namespace that forwards for its pods and translates Services.

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use self::batches::Batches;
 use self::key::{Key, Kind, control_key, file_name, label};
 use super::link::{self, Line};
-use super::{Error, External, Netns, Plan, Pod, Service, command, service};
+use super::{Error, External, Netns, Plan, Pod, Service, Wiring, command, service};
 
 /// The control host's IPv4 address, in the range for benchmarks of network devices.
 pub const CONTROL_V4: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
@@ -31,6 +31,7 @@ pub struct Topology {
     router: Netns,
     hosts: BTreeMap<Key, Host>,
     owners: BTreeMap<IpAddr, Key>,
+    wiring: Wiring,
 }
 
 /// Somebody at the end of a line.
@@ -60,6 +61,7 @@ impl Topology {
             router,
             hosts: BTreeMap::new(),
             owners: BTreeMap::new(),
+            wiring: plan.wiring,
         };
         let mut batches = Batches::default();
         topology.plan(
@@ -171,10 +173,11 @@ impl Topology {
         let mut batches = Batches::default();
         batches.router(&self.router, &link::no_routes_to(&pod.addresses));
         if let Some(node) = &pod.node {
-            batches.node(
-                &self.host(node)?.netns,
-                &format!("link del {}\n", pod.device),
-            );
+            let mut script = format!("link del {}\n", pod.device);
+            if self.wiring == Wiring::Bridged {
+                script.push_str(&link::no_routes_by_bridge(&pod.addresses));
+            }
+            batches.node(&self.host(node)?.netns, &script);
         }
         batches.run()?;
         self.forget(&key);
@@ -240,10 +243,10 @@ impl Topology {
 
         let device = format!("{}{}", key.0.prefix(), self.made);
         let name = format!("{}-{}-{}", self.label, self.made, file_name(&key.1));
-        let netns = if key.0 == Kind::Node {
-            Netns::create_forwarding(&name)?
-        } else {
-            Netns::create(&name)?
+        let netns = match (key.0, self.wiring) {
+            (Kind::Node, Wiring::Routed) => Netns::create_forwarding(&name)?,
+            (Kind::Node, Wiring::Bridged) => Netns::create_bridging(&name)?,
+            _ => Netns::create(&name)?,
         };
 
         let line = Line {
@@ -251,6 +254,7 @@ impl Topology {
             leaf: netns.name(),
             addresses,
             gateway: key.0.gateway(),
+            bridged: key.0 == Kind::Pod && self.wiring == Wiring::Bridged,
         };
         match hub {
             Some(hub) => {
@@ -261,6 +265,9 @@ impl Topology {
         }
         if key.0 == Kind::Node {
             batches.node(&netns, &line.at_leaf());
+            if self.wiring == Wiring::Bridged {
+                batches.node(&netns, &link::bridge());
+            }
         } else {
             batches.leaf(&netns, &line.at_leaf());
         }

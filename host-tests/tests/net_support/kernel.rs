@@ -47,7 +47,7 @@ pub fn topology() -> Result<Topology> {
             Pod::new("default/b", NODE, ips(B)),
             Pod::new("default/c", "node-2", ips(C)),
         ],
-        externals: Vec::new(),
+        ..Plan::default()
     })?)
 }
 

@@ -84,13 +84,22 @@ fn by_port(client: &Pod, server: &Pod, node: u8) -> Result<Vec<Probe>> {
 }
 
 pub fn every_pair() -> Result<()> {
+    every_pair_in(LabConfig::default())
+}
+
+/// The same where the pods of a node share a bridge.
+pub fn every_pair_on_bridges() -> Result<()> {
+    every_pair_in(LabConfig::default().bridged())
+}
+
+fn every_pair_in(config: LabConfig) -> Result<()> {
     let pods = PODS.iter().map(Pod::manifest);
     let servers = PODS.iter().filter(|pod| pod.role == "server");
     let services = servers
         .clone()
         .map(|pod| pod.service(&format!("app: {}", pod.name)));
     let lab = Lab::start(
-        LabConfig::default()
+        config
             .plane(Plane::Both)
             .manifest("cluster.yaml", cluster(pods.chain(services))),
     )?;

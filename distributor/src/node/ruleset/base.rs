@@ -184,6 +184,9 @@ fn pods() -> Object {
         Rule::always(Verdict::Jump(names::of_direction(Direction::Egress, ""))),
         Rule::new(vec![Match::ToNode], Vec::new(), Verdict::Accept),
         Rule::always(Verdict::Jump(names::of_direction(Direction::Ingress, ""))),
+        // While a bridge has a packet the kernel forgets which socket it was given to: it would be lost.
+        // It has been judged.
+        Rule::new(vec![Match::FromBridge], Vec::new(), Verdict::Accept),
     ]);
     for family in Family::ALL {
         let to_proxy = |end| {

@@ -207,6 +207,8 @@ pub(super) enum Match {
     TransparentSocket(u32),
     /// It came in by the loopback interface.
     Loopback,
+    /// It came in by a bridge.
+    FromBridge,
     /// IPv6 neighbour or router discovery.
     Discovery,
     /// TCP, but no plain SYN.

@@ -188,6 +188,7 @@ impl Display for Match {
                 )
             }
             Self::Loopback => f.write_str("iif \"lo\""),
+            Self::FromBridge => f.write_str("meta iifkind \"bridge\""),
             Self::Discovery => f.write_str(
                 "icmpv6 type { nd-router-solicit, nd-router-advert, nd-neighbor-solicit, \
                  nd-neighbor-advert, nd-redirect }",

@@ -238,6 +238,23 @@ fn only_tcp_of_pods_that_the_proxy_carries_is_handed_to_it() {
     );
 }
 
+/// The kernel alone judges it, and loses nothing.
+#[test]
+fn what_comes_by_a_bridge_is_judged_and_not_handed_to_the_proxy() {
+    for (source, destination, fate) in [
+        ("10.244.1.12", "8.8.8.8", Fate::Passed),
+        ("10.244.1.13", "10.244.1.12", Fate::Passed),
+        ("10.244.1.12", "10.244.1.11", Fate::Dropped),
+        ("10.244.1.99", "10.244.1.12", Fate::Dropped),
+    ] {
+        let packet = Packet {
+            from_bridge: true,
+            ..first(source, destination, TCP)
+        };
+        assert_eq!(told(packet).0, fate, "{packet:?}");
+    }
+}
+
 #[test]
 fn a_silenced_connection_is_silent_both_ways() {
     for is_reply in [false, true] {
