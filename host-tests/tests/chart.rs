@@ -67,7 +67,10 @@ fn every_template_gives_something() -> Result<()> {
         "--distributor $address:18000 --distributor-name sidewall.sidewall-system.svc |"
     ));
     // The image's user is not root.
-    ensure!(notes.contains(r#"{"runAsUser": 0, "privileged": true}"#), "{notes}");
+    ensure!(
+        notes.contains(r#"{"runAsUser": 0, "privileged": true}"#),
+        "{notes}"
+    );
     ensure!(notes.contains("-- sidewall node --cleanup"), "{notes}");
     Ok(())
 }

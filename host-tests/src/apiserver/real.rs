@@ -74,6 +74,9 @@ pub enum RealError {
     },
 }
 
+/// How often other ports are tried.
+const ATTEMPTS: usize = 3;
+
 /// A pair of them that runs. Dropping it ends both.
 pub(super) struct Real {
     assets: PathBuf,
@@ -112,6 +115,14 @@ fn system(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> RealError {
 impl Real {
     /// Starts both, with the namespaces of an empty cluster.
     pub(super) fn start(assets: &Path) -> Result<Self, RealError> {
+        // They are told their ports, which somebody else may take before they do.
+        let is_taken = |error: &RealError| matches!(error, RealError::NotReady { log, .. } if log.contains("address already in use"));
+        let mut attempts = (1..ATTEMPTS).map(|_| Self::try_to_start(assets));
+        let untaken = attempts.find(|attempt| !attempt.as_ref().is_err_and(is_taken));
+        untaken.unwrap_or_else(|| Self::try_to_start(assets))
+    }
+
+    fn try_to_start(assets: &Path) -> Result<Self, RealError> {
         let folder = TempDir::new().map_err(system("a folder for the API server"))?;
         let signer = Signer::new()?;
         let [private, public] = signer.pems();
