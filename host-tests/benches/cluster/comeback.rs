@@ -20,8 +20,7 @@ use crate::{PATIENCE, client_pods};
 pub struct Comeback {
     /// From the start of the process until it had read the cluster.
     pub ready: Duration,
-    /// From then on until each client had acknowledged what changed meanwhile. One that has come back earlier is
-    /// served in no time.
+    /// From the start of the process until each client had acknowledged what changed meanwhile.
     pub lags: Vec<Duration>,
 }
 
@@ -122,16 +121,13 @@ pub fn comeback(api: &ApiServer, fleet: Fleet, proof: Option<&Credentialed>) -> 
     let started = Instant::now();
     let mut served = Served::start(api, address, &flags)?;
     served.wait_ready()?;
-    let ready = Instant::now();
-    let lags = arrivals(&followers, count)?;
+    let ready = started.elapsed();
+    let arrivals = arrivals(&followers, count)?;
     let refused = served.metric("sidewall_xds_nacks_total")?;
     ensure!(refused == 0.0, "{refused} snapshots were refused");
     Ok(Comeback {
-        ready: ready - started,
-        lags: lags
-            .into_iter()
-            .map(|at| at.saturating_duration_since(ready))
-            .collect(),
+        ready,
+        lags: arrivals.into_iter().map(|at| at - started).collect(),
     })
 }
 
