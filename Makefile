@@ -19,16 +19,19 @@ FUZZ_MINUTES ?= 60
 MUTANTS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup system-packages wasm-target envoy helm build filter test test-apiserver lint fmt fmt-check clippy \
+.PHONY: help setup system-packages kernel-modules wasm-target envoy helm build filter test test-apiserver lint fmt fmt-check clippy \
         clippy-wasm docs deny coverage mutants fuzz fuzz-long demo conformance bench clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: system-packages wasm-target envoy helm ## Install what building and running needs
+setup: system-packages kernel-modules wasm-target envoy helm ## Install what building and running needs
 
 system-packages:
 	@scripts/system-packages.sh
+
+kernel-modules:
+	@scripts/kernel-modules.sh
 
 wasm-target:
 	@scripts/wasm-target.sh $(WASM_TARGET)
