@@ -15,7 +15,7 @@ VERSION_mutants  := 27.1.0
 FUZZ_SECONDS ?= 20
 FUZZ_MINUTES ?= 60
 
-# More arguments for cargo-mutants, such as `--shard 0/4` or `--file policy/src/eval.rs`.
+# More arguments for cargo-mutants, such as `--shard 0/4` or `--re eval/search`.
 MUTANTS ?=
 
 .DEFAULT_GOAL := help
