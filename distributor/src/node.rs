@@ -44,7 +44,7 @@ use tracing::{error, info, warn};
 use admin::Admin;
 use agent::{Agent, Condition};
 pub use args::{Args, Node};
-use bridges::Bridges;
+use bridges::{Bridges, Unseen};
 use kernel::{Kernel as _, Nft};
 use metrics::Metrics;
 pub use program::ProgramError;
@@ -97,7 +97,7 @@ impl Node {
         let drops = nflog::Metrics::register(own);
         let (condition, conditions) = channel::channel(Condition::Waiting);
         let (change, changes) = channel::channel(None);
-        let (unseen, bridges) = channel::channel(None);
+        let (unseen, bridges) = channel::channel(Some(Unseen::not_yet()));
         let pages = Admin {
             condition: conditions,
             unseen: bridges,

@@ -15,7 +15,7 @@ use serde::Deserialize;
 use tokio::sync::watch;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{error, info};
 
 use super::program::{self, ProgramError};
 use super::seen::within;
@@ -26,27 +26,39 @@ const SETTINGS: &str = "/proc/sys/net/bridge";
 /// How often is looked.
 const INTERVAL: Duration = Duration::from_secs(10);
 
-/// What nobody judges; printed as what is wrong and what to do.
+/// What nobody judges, or may not judge; printed as what is wrong and what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Unseen {
-    bridge: String,
-    setting: &'static str,
+pub(super) enum Unseen {
+    /// A bridge of pods does not show its frames.
+    Hidden {
+        bridge: String,
+        setting: &'static str,
+    },
+    /// Whether there is one cannot be told.
+    Unknown(String),
 }
 
 impl fmt::Display for Unseen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { bridge, setting } = self;
-        write!(
-            f,
-            "what pods on the bridge {bridge} send to each other goes past this node's rules; load the kernel \
-             module br_netfilter and set net.bridge.{setting}=1"
-        )
+        match self {
+            Self::Hidden { bridge, setting } => write!(
+                f,
+                "what pods on the bridge {bridge} send to each other goes past this node's rules; load the kernel \
+                 module br_netfilter and set net.bridge.{setting}=1"
+            ),
+            Self::Unknown(reason) => write!(
+                f,
+                "cannot tell whether pods are on a bridge that goes past this node's rules: {reason}"
+            ),
+        }
     }
 }
 
 /// A bridge as `ip -json -details addr` shows it.
 #[derive(Deserialize)]
 struct Link {
+    /// Missing, like everything else, of links that some releases of `ip` were asked to leave out.
+    #[serde(default)]
     ifname: String,
     #[serde(default)]
     linkinfo: Info,
@@ -74,6 +86,13 @@ struct Address {
     local: Option<IpAddr>,
 }
 
+impl Unseen {
+    /// Before the first look.
+    pub(super) fn not_yet() -> Self {
+        Self::Unknown("that is being looked for".to_owned())
+    }
+}
+
 /// Looks for them as long as the agent runs.
 pub(super) struct Bridges {
     pub(super) pod_cidrs: Vec<IpNet>,
@@ -87,17 +106,16 @@ impl Bridges {
 
     async fn watch(self) {
         loop {
-            match list().await {
-                Ok(listing) => self.tell(&listing),
-                // Somebody who cannot list bridges cannot load rules either, and that is told.
-                Err(error) => warn!("cannot tell whether pods are on a bridge: {error}"),
-            }
+            let found = match list().await {
+                Ok(listing) => find(&listing, &self.pod_cidrs, Path::new(SETTINGS)),
+                Err(error) => Some(Unseen::Unknown(error.to_string())),
+            };
+            self.tell(found);
             sleep(INTERVAL).await;
         }
     }
 
-    fn tell(&self, listing: &str) {
-        let found = find(listing, &self.pod_cidrs, Path::new(SETTINGS));
+    fn tell(&self, found: Option<Unseen>) {
         self.unseen.send_if_modified(|last| {
             let differs = *last != found;
             match &found {
@@ -119,7 +137,15 @@ async fn list() -> Result<String, ProgramError> {
 /// of that family.
 fn find(listing: &str, pod_cidrs: &[IpNet], settings: &Path) -> Option<Unseen> {
     // Without a bridge `ip` prints an empty list, or nothing.
-    let links: Vec<Link> = serde_json::from_str(listing).unwrap_or_default();
+    let listing = if listing.trim().is_empty() {
+        "[]"
+    } else {
+        listing
+    };
+    let links: Vec<Link> = match serde_json::from_str(listing) {
+        Ok(links) => links,
+        Err(error) => return Some(Unseen::Unknown(format!("`ip -json` is not read: {error}"))),
+    };
     let is_set = |setting: &str| {
         let value = std::fs::read_to_string(settings.join(setting));
         value.is_ok_and(|value| value.trim() == "1")
@@ -135,7 +161,7 @@ fn find(listing: &str, pod_cidrs: &[IpNet], settings: &Path) -> Option<Unseen> {
             })
             .find(|(setting, own)| *own != 1 && !is_set(setting));
         let (setting, _) = setting?;
-        Some(Unseen {
+        Some(Unseen::Hidden {
             bridge: link.ifname,
             setting,
         })
@@ -166,7 +192,10 @@ mod tests {
             }
         }
         let pod_cidrs: Vec<IpNet> = pod_cidrs.iter().map(|it| it.parse().unwrap()).collect();
-        find(&listing(own), &pod_cidrs, folder.path()).map(|unseen| unseen.setting)
+        match find(&listing(own), &pod_cidrs, folder.path())? {
+            Unseen::Hidden { setting, .. } => Some(setting),
+            Unseen::Unknown(reason) => panic!("{reason}"),
+        }
     }
 
     #[test]
@@ -186,14 +215,25 @@ mod tests {
         // Of one family, and of others than pods.
         assert_eq!(found([0, 0], [Some("1"), None], &["10.244.1.0/24"]), None);
         assert_eq!(found([0, 0], [None, None], &["10.244.2.0/24"]), None);
-        for nothing in ["", "[]", "[{\"ifname\":\"docker0\"}]"] {
+        for nothing in ["", "\n", "[]", "[{},{}]", "[{\"ifname\":\"docker0\"}]"] {
             assert_eq!(find(nothing, &[], Path::new("/nowhere")), None);
         }
     }
 
     #[test]
+    fn a_listing_that_cannot_be_read_is_no_listing_without_bridges() {
+        for listing in ["x", "{}", "[{\"ifname\":1}]"] {
+            let found = find(listing, &[], Path::new("/nowhere"));
+            assert!(
+                matches!(found, Some(Unseen::Unknown(_))),
+                "{listing}: {found:?}"
+            );
+        }
+    }
+
+    #[test]
     fn what_is_wrong_comes_with_what_to_do() {
-        let unseen = Unseen {
+        let unseen = Unseen::Hidden {
             bridge: "cni0".to_owned(),
             setting: "bridge-nf-call-iptables",
         };
