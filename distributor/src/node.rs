@@ -4,7 +4,7 @@
 //! ```text
 //!  snapshots ─▶ agent ─▶ ruleset (pure) ─▶ kernel     one table, changed in place
 //!                  ├───▶ revocations ─▶ conntrack     ends what is denied now
-//!                  ├───▶ routing                      delivers redirected connections to Envoy
+//!                  ├───▶ routing                      delivers connections to Envoy, where pods ask for it
 //!                  ├───▶ nflog ─▶ decision records    of what the kernel drops
 //!                  └───▶ bridges                      whose frames the rules would not see
 //! ```
@@ -89,7 +89,14 @@ impl Node {
         let bound = listener.local_addr().map_err(refused)?;
         info!(flag = "--admin-listen", address = %bound, "listening");
         let settings = self.settings();
-        routing::set_up(&settings.pod_cidrs).await?;
+        if settings.proxy_port.is_some() {
+            routing::set_up(&settings.pod_cidrs).await?;
+        } else {
+            // Those of an agent that redirected. They match nothing but its mark.
+            for error in routing::remove().await {
+                warn!("routes of redirection are left over: {error}");
+            }
+        }
 
         let mut registry = Registry::with_prefix("sidewall");
         let own = registry.sub_registry_with_prefix("node");

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sidewall_policy::compile::Options;
+use sidewall_policy::model::TcpPath;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -75,6 +76,12 @@ pub struct Args {
     #[arg(long)]
     node_plane: bool,
 
+    /// Hand TCP of pods without a sidecar to the Envoy of their node, unless the annotation
+    /// sidewall.dev/redirect of the pod or of its namespace is "false". Without this flag the kernel decides
+    /// alone, unless the annotation is "true"
+    #[arg(long, requires = "node_plane")]
+    redirect: bool,
+
     /// Leave the series of single pods out of /metrics: three for each sidecar that is connected
     #[arg(long)]
     no_pod_metrics: bool,
@@ -122,6 +129,7 @@ impl Args {
             access,
             enforce_own_node_egress,
             node_plane,
+            redirect,
             no_pod_metrics,
         } = self;
         let shutdown = shutdown::on_signal().map_err(Error::Signals)?;
@@ -130,6 +138,11 @@ impl Args {
         let options = Options {
             node_plane,
             enforce_own_node_egress,
+            tcp_path: if redirect {
+                TcpPath::NodeProxy
+            } else {
+                TcpPath::Kernel
+            },
         };
         let metrics = metrics::registry();
         let (events, readiness) = source.start(&metrics.kube, shutdown.clone()).await?;

@@ -7,9 +7,7 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use sidewall_policy::compile::{Options, compile_snapshot};
-use sidewall_policy::model::{
-    Cluster, Labels, Mode, Namespace, NamespacedName, Phase, Pod, TcpPath,
-};
+use sidewall_policy::model::{Cluster, Labels, Mode, Namespace, NamespacedName, Phase, Pod};
 use sidewall_policy::snapshot::Snapshot;
 use tokio::sync::watch;
 
@@ -46,7 +44,7 @@ pub(crate) fn snapshot(pod: &NamespacedName, ip: &str) -> Published {
 pub(crate) fn cluster(pod: &NamespacedName, ip: &str) -> Cluster {
     let mut cluster = Cluster::default();
     let namespace = Namespace {
-        tcp_path: TcpPath::default(),
+        tcp_path: None,
         name: pod.namespace.clone(),
         labels: Labels::default(),
         mode: Mode::Enforce,

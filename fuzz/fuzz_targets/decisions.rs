@@ -73,6 +73,7 @@ impl World {
         let options = Options {
             node_plane: number & 1 != 0,
             enforce_own_node_egress: number & 2 != 0,
+            ..Options::default()
         };
         let ids: Vec<NamespacedName> = cluster.pods.keys().cloned().collect();
         let bytes = compile_snapshot(&cluster, &ids, &options);

@@ -13,7 +13,7 @@ use sidewall_policy::snapshot::Snapshot;
 fuzz_target!(|text: &str| {
     let options = Options {
         node_plane: true,
-        enforce_own_node_egress: false,
+        ..Options::default()
     };
     let mut index = Index::new(options);
     for object in fuzzing::objects(text) {

@@ -55,7 +55,7 @@ use hosts::Hosts;
 pub use config::{LabConfig, SidecarTemplate};
 pub use distributor::{NodeStatus, PodStatus, Problem, Status};
 pub use matrix::Matrix;
-pub use plane::Plane;
+pub use plane::{Plane, Redirect};
 pub use replica::Replica;
 pub use result::{ProbeResult, failures};
 pub use source::Source;
@@ -171,9 +171,12 @@ pub enum Error {
     NoSidecar(String),
     /// A node that does not enforce was asked what it enforces with.
     #[error(
-        "node {0} has no agent and no Envoy: it had no pods and no spec.podCIDRs when the lab was started, or the lab's plane is `proxy`"
+        "node {0} has no agent: it had no pods and no spec.podCIDRs when the lab was started, or the lab's plane is `proxy`"
     )]
     NoNodePlane(String),
+    /// A node whose kernel decides alone.
+    #[error("node {0} has no Envoy: start the lab with `LabConfig::redirect`")]
+    NoNodeEnvoy(String),
     /// A process that was ended and not started again.
     #[error("{0} is not running")]
     NotRunning(String),

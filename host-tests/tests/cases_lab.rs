@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::{Result, ensure};
 use sidewall_host_tests::cases::{self, Case, Runner, State, Tally};
 use sidewall_host_tests::harness;
-use sidewall_host_tests::lab::Plane;
+use sidewall_host_tests::lab::{Plane, Redirect};
 
 /// What depends most on who carries a connection, and on processes.
 const FILES: [&str; 6] = [
@@ -26,7 +26,7 @@ fn bypasses() -> Result<()> {
     let mut cases = cases::read(&cases::extra())?;
     // One lab is enough: of those in the folder's world.
     cases.retain(|case| FILES.contains(&file(case).as_str()) && case.folder().is_some());
-    let mut runner = Runner::start(State::of(&cases[0])?, Plane::Both)?;
+    let mut runner = Runner::start(State::of(&cases[0])?, Plane::Both, Redirect::Never)?;
     let mut tally = Tally::default();
     let mut unmet = Vec::new();
     for case in &cases {

@@ -81,7 +81,8 @@ fn values_that_mean_nothing_are_refused() {
         ("distributor.replcas=3", "replcas"),
         ("distributor.replicas=0", "replicas"),
         ("distributor.replicas=many", "replicas"),
-        ("node.enabled=true", "clusterCidrs"),
+        ("node.enabled=true,node.redirect=All", "clusterCidrs"),
+        ("node.redirect=Sometimes", "redirect"),
         ("node.controlPlanes={fd00::1:18000}", "controlPlanes"),
         ("images.pullPolicy=Sometimes", "pullPolicy"),
         ("networkPolicy.apiServerPorts={0}", "apiServerPorts"),
@@ -312,16 +313,45 @@ fn nodes_wait_for_no_pod_that_they_may_have_closed() -> Result<()> {
     Ok(())
 }
 
+/// Nodes run an Envoy only where somebody may ask for it, and the distributor asks for all only when told.
+#[test]
+fn redirection_is_asked_for() -> Result<()> {
+    for (redirect, has_envoy, is_for_all) in [
+        ("Never", false, false),
+        ("OnRequest", true, false),
+        ("All", true, true),
+    ] {
+        let value = format!("--set=node.redirect={redirect}");
+        let objects = render(&[
+            "--set=node.enabled=true",
+            "--set=node.clusterCidrs={10.244.0.0/16}",
+            &value,
+        ])?;
+        let distributor = &find(&objects, "Deployment", "sidewall")?["spec"]["template"];
+        let asks = arguments(distributor, "distributor")?.contains(&"--redirect");
+        let node = &find(&objects, "DaemonSet", "sidewall-node")?["spec"]["template"];
+        let hands_over = arguments(node, "agent")?.contains(&"--proxy-port=15100");
+        let runs = containers(node).iter().any(|it| it["name"] == "envoy");
+        ensure!(
+            (runs, hands_over, asks) == (has_envoy, has_envoy, is_for_all),
+            "{redirect}: {runs} {hands_over} {asks}"
+        );
+    }
+    let default = render(&["--set=node.enabled=true"])?;
+    let node = &find(&default, "DaemonSet", "sidewall-node")?["spec"]["template"];
+    ensure!(containers(node).len() == 1, "the kernel decides by default");
+    Ok(())
+}
+
 /// `/status` and `/metrics` tell the names of all pods.
 #[test]
 fn the_admin_port_is_open_where_a_policy_or_the_operator_says_so() -> Result<()> {
     let node = "--set=node.enabled=true";
-    let ranges = "--set=node.clusterCidrs={10.244.0.0/16}";
     let monitored = "--set=serviceMonitor.enabled=true";
     for (values, host) in [
         (&[][..], "[::]"),
-        (&[node, ranges], "127.0.0.1"),
-        (&[node, ranges, monitored], "[::]"),
+        (&[node], "127.0.0.1"),
+        (&[node, monitored], "[::]"),
     ] {
         let objects = render(values)?;
         let pod = &find(&objects, "Deployment", "sidewall")?["spec"]["template"];

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use sidewall_host_tests::harness;
-use sidewall_host_tests::lab::{Family, Lab, LabConfig, Plane, Probe};
+use sidewall_host_tests::lab::{Family, Lab, LabConfig, Plane, Probe, Redirect};
 use world::{pod, policy, three_pods};
 
 const FROM_B: &str = "podSelector: {matchLabels: {app: a}}, ingress: [{from: [{podSelector: {matchLabels: {app: b}}}], ports: [{port: 80}]}]";
@@ -102,6 +102,7 @@ fn cuts() -> Result<()> {
     let lab = Lab::start(
         LabConfig::default()
             .plane(Plane::Both)
+            .redirect(Redirect::All)
             .manifest("cluster.yaml", pods.join("---\n")),
     )?;
     for (family, plain) in [

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use sidewall_host_tests::harness;
-use sidewall_host_tests::lab::{Expect, Lab, LabConfig, Plane, Probe, failures};
+use sidewall_host_tests::lab::{Expect, Lab, LabConfig, Plane, Probe, Redirect, failures};
 use sidewall_policy::snapshot::READABLE;
 use world::{Path, Pod, cluster, policy};
 use xxhash_rust::xxh3::xxh3_64;
@@ -117,6 +117,7 @@ fn what_is_to_come() -> Result<()> {
         .manifest("cluster.yaml", cluster(PODS.map(|pod| pod.manifest())))
         .manifest(FILE, only("b"))
         .plane(Plane::Both)
+        .redirect(Redirect::OnRequest)
         .probe_timeout(Duration::from_secs(2))
         .relayed();
     let lab = Lab::start(config)?;

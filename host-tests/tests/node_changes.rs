@@ -22,7 +22,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use evidence::evidence;
 use sidewall_host_tests::harness;
-use sidewall_host_tests::lab::{self, Lab, LabConfig, Plane, Probe};
+use sidewall_host_tests::lab::{self, Lab, LabConfig, Plane, Probe, Redirect};
 use sidewall_host_tests::probe::{Held, Protocol};
 use traffic::{MOMENT, PATIENCE, Run, words};
 use turns::{admits_turns, phase, policies};
@@ -92,6 +92,7 @@ fn under_traffic() -> Result<()> {
     let lab = Lab::start(
         LabConfig::default()
             .plane(Plane::Both)
+            .redirect(Redirect::OnRequest)
             .probe_timeout(PATIENCE)
             .manifest("cluster.yaml", cluster(pods.chain([service])))
             .manifest("policies.yaml", policies(0)),

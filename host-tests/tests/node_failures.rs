@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use sidewall_host_tests::harness;
-use sidewall_host_tests::lab::{Expect, Family, Lab, LabConfig, Plane, Probe};
+use sidewall_host_tests::lab::{Expect, Family, Lab, LabConfig, Plane, Probe, Redirect};
 use sidewall_host_tests::probe::{Held, Protocol};
 use traffic::PATIENCE;
 use world::{Path, Pod, cluster, hold_to, policy};
@@ -80,6 +80,7 @@ pub fn started() -> Result<Lab> {
     Ok(Lab::start(
         LabConfig::default()
             .plane(Plane::Both)
+            .redirect(Redirect::OnRequest)
             .probe_timeout(Duration::from_millis(1500))
             .manifest("cluster.yaml", cluster(pods))
             .manifest(FILE, takes("friend")),
@@ -174,23 +175,31 @@ fn without_counts(ruleset: &str) -> Vec<&str> {
     ruleset.lines().filter(|line| !is_count(line)).collect()
 }
 
-/// A namespace whose pods no Envoy carries, and one of them.
-fn plain() -> String {
-    let pod = pod("annex", 1, 13, Path::Bare).manifest();
-    let pod = pod.replace("name: annex, ", "name: annex, namespace: plain, ");
+/// A namespace that asks for redirection, and two of its pods: one that says nothing and one that opts out.
+fn asking() -> String {
+    let silent = pod("silent", 1, 13, Path::Kernel).manifest();
+    let refusing = pod("refusing", 1, 14, Path::Bare).manifest();
+    let refusing = refusing.replace("redirect: 'true'", "redirect: 'false'");
+    let pods = [silent, refusing].map(|pod| pod.replace("labels:", "namespace: asking, labels:"));
     format!(
-        "{{apiVersion: v1, kind: Namespace, metadata: {{name: plain, annotations: {{sidewall.dev/redirect: 'false'}}}}}}\n---\n{pod}"
+        "{{apiVersion: v1, kind: Namespace, metadata: {{name: asking, annotations: {{sidewall.dev/redirect: 'true'}}}}}}\n---\n{}",
+        pods.join("---\n")
     )
 }
 
 fn node_envoy() -> Result<()> {
     let lab = started()?;
-    lab.apply("plain.yaml", &plain())?;
+    lab.apply("asking.yaml", &asking())?;
     let mut held = hold(&lab)?;
     lab.kill_node_envoy(NODE)?;
     judged(&lab, "friend", "stranger", false, "without a node Envoy")?;
-    let to_plain = Probe::new("default/friend", "plain/annex", 80)?.expect(Expect::Allow);
-    hold_to(&lab, &[to_plain], "without a node Envoy")?;
+    let asking = [
+        ("asking/silent", Expect::Deny),
+        ("asking/refusing", Expect::Allow),
+    ]
+    .map(|(to, expect)| Ok(Probe::new("default/friend", to, 80)?.expect(expect)));
+    let asking = asking.into_iter().collect::<Result<Vec<_>>>()?;
+    hold_to(&lab, &asking, "without a node Envoy")?;
     alive(&mut held, "without a node Envoy")?;
     lab.start_node_envoy(NODE)?;
     lab.wait_applied()?;

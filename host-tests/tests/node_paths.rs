@@ -20,6 +20,10 @@ fn main() -> ExitCode {
     harness::main(&[
         ("every_pair_follows_the_policies", pairs::every_pair),
         (
+            "every_pair_follows_the_policies_where_envoys_carry_tcp",
+            pairs::every_pair_redirected,
+        ),
+        (
             "every_pair_follows_the_policies_on_bridges",
             pairs::every_pair_on_bridges,
         ),

@@ -45,6 +45,8 @@ pub struct Options {
     pub node_plane: bool,
     /// Judge egress to the pod's own node instead of always allowing it (`semantics G7`).
     pub enforce_own_node_egress: bool,
+    /// The path of pods without a sidecar when neither they nor their namespaces name one.
+    pub tcp_path: TcpPath,
 }
 
 /// What the compiler asks about pods. An index answers from its caches, [`ClusterScan`] by looking
@@ -106,7 +108,11 @@ pub fn compile_snapshot(
             id: pod.id.clone(),
             ips,
             node_addresses,
-            tcp_path: TcpPath::of(pod, cluster.namespaces.get(&pod.id.namespace)),
+            tcp_path: TcpPath::of(
+                pod,
+                cluster.namespaces.get(&pod.id.namespace),
+                options.tcp_path,
+            ),
             group: Arc::clone(group),
         });
     }

@@ -108,6 +108,7 @@ fn options() -> impl Strategy<Value = Options> {
     any::<(bool, bool)>().prop_map(|(node_plane, enforce_own_node_egress)| Options {
         node_plane,
         enforce_own_node_egress,
+        ..Options::default()
     })
 }
 

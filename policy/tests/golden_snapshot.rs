@@ -166,10 +166,14 @@ fn the_bytes_that_are_written_are_what_they_were() {
         node_plane: true,
         ..Options::default()
     };
+    let redirecting = Options {
+        tcp_path: TcpPath::NodeProxy,
+        ..Options::default()
+    };
     for (name, written) in [
         (
             "snapshot",
-            compile_snapshot(&cluster(), &subjects[..1], &Options::default()),
+            compile_snapshot(&cluster(), &subjects[..1], &redirecting),
         ),
         (
             "node.snapshot",

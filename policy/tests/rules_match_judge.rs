@@ -81,7 +81,8 @@ fn shown(table: TableRules<'_>) -> String {
 fn agrees(cluster: &Cluster, aims: &[Aim]) -> TestCaseResult {
     let options = Options {
         node_plane: true,
-        enforce_own_node_egress: false,
+        tcp_path: TcpPath::NodeProxy,
+        ..Options::default()
     };
     let ids: Vec<NamespacedName> = cluster.pods.keys().cloned().collect();
     let snapshot = Snapshot::check(compile_snapshot(cluster, &ids, &options))
@@ -93,7 +94,10 @@ fn agrees(cluster: &Cluster, aims: &[Aim]) -> TestCaseResult {
         let pod = &cluster.pods[&id];
         prop_assert!(rules.addresses.iter().all(|ip| pod.ips.contains(ip)));
         let namespace = cluster.namespaces.get(&id.namespace);
-        prop_assert_eq!(rules.tcp_path, TcpPath::of(pod, namespace));
+        prop_assert_eq!(
+            rules.tcp_path,
+            TcpPath::of(pod, namespace, options.tcp_path)
+        );
     }
     let targets = Targets::of(cluster);
     for aim in aims {

@@ -113,7 +113,11 @@ impl Index {
             id: id.clone(),
             ips,
             node_addresses: self.nodes.addresses(pod.node.as_ref()),
-            tcp_path: TcpPath::of(pod, self.namespaces.get(&id.namespace)),
+            tcp_path: TcpPath::of(
+                pod,
+                self.namespaces.get(&id.namespace),
+                self.options.tcp_path,
+            ),
             group: Arc::clone(group),
         })
     }

@@ -31,11 +31,11 @@ impl Namespaces {
         };
         let (old, new) = (old.as_ref(), self.get(name));
         let mode = |namespace: Option<&Namespace>| namespace.map_or(Mode::Enforce, |ns| ns.mode);
-        let tcp_path = |namespace: Option<&Namespace>| namespace.map(|ns| ns.tcp_path);
+        let tcp_path = |namespace: Option<&Namespace>| namespace.and_then(|ns| ns.tcp_path);
         Changed {
             labels: old.map(|ns| &ns.labels) != new.map(|ns| &ns.labels),
             mode: mode(old) != mode(new),
-            tcp_path: tcp_path(old).unwrap_or_default() != tcp_path(new).unwrap_or_default(),
+            tcp_path: tcp_path(old) != tcp_path(new),
         }
     }
 

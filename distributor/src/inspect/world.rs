@@ -54,6 +54,7 @@ impl World {
         let options = Options {
             node_plane: false,
             enforce_own_node_egress,
+            ..Options::default()
         };
         let unreadable = |reason: String| Error::Manifests {
             path: folder.to_owned(),

@@ -50,7 +50,7 @@ async fn ready(State(admin): State<Admin>) -> impl IntoResponse {
     }
     let condition = admin.condition.borrow();
     let code = match &*condition {
-        Condition::Enforcing(_) => StatusCode::OK,
+        Condition::Enforcing { .. } => StatusCode::OK,
         Condition::Waiting | Condition::Failing(_) => StatusCode::SERVICE_UNAVAILABLE,
     };
     (code, format!("{}\n", *condition))

@@ -19,6 +19,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sidewall_policy::model::TcpPath;
 use sidewall_policy::snapshot::{Revision, Snapshot};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
@@ -49,7 +50,11 @@ pub(super) enum Condition {
     /// No snapshot has arrived yet.
     Waiting,
     /// The table is that of this snapshot.
-    Enforcing(Revision),
+    Enforcing {
+        revision: Revision,
+        /// Pods that ask for redirection where no Envoy takes their connections, by namespace and name.
+        unredirected: Vec<String>,
+    },
     /// The table cannot be brought up to date: what it was stays in force.
     Failing(String),
 }
@@ -60,7 +65,21 @@ impl fmt::Display for Condition {
             Self::Waiting => f.write_str(
                 "not ready: no snapshot has arrived yet; pods are closed, or as an earlier agent left them",
             ),
-            Self::Enforcing(revision) => write!(f, "ready: enforcing {revision}"),
+            Self::Enforcing {
+                revision,
+                unredirected,
+            } => {
+                write!(f, "ready: enforcing {revision}")?;
+                if let Some(first) = unredirected.first() {
+                    write!(
+                        f,
+                        "; the kernel decides alone for {} pods that ask for redirection, {first} among them: \
+                         this agent has no --proxy-port",
+                        unredirected.len()
+                    )?;
+                }
+                Ok(())
+            }
             Self::Failing(reason) => write!(f, "not ready: {reason}"),
         }
     }
@@ -254,9 +273,23 @@ impl<K: Kernel> Agent<K> {
         }
     }
 
+    /// The pods that ask for an Envoy that this node does not have. The kernel's verdict is the same.
+    fn unredirected(&self, snapshot: &Snapshot) -> Vec<String> {
+        if self.settings.proxy_port.is_some() {
+            return Vec::new();
+        }
+        let pods = snapshot.pods();
+        pods.filter(|pod| pod.tcp_path == TcpPath::NodeProxy)
+            .map(|pod| format!("{}/{}", pod.name.namespace, pod.name.name))
+            .collect()
+    }
+
     fn tell(&self, snapshot: Option<&Snapshot>) {
         let condition = match snapshot {
-            Some(snapshot) => Condition::Enforcing(snapshot.revision()),
+            Some(snapshot) => Condition::Enforcing {
+                revision: snapshot.revision(),
+                unredirected: self.unredirected(snapshot),
+            },
             None => Condition::Waiting,
         };
         self.condition.send_if_modified(|last| {

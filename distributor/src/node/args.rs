@@ -52,8 +52,9 @@ pub struct Node {
     #[arg(long = "pod-cidr", value_name = "CIDR")]
     pub pod_cidrs: Vec<IpNet>,
 
-    /// A range that pods and nodes of the whole cluster get their addresses from; may be repeated
-    #[arg(long = "cluster-cidr", value_name = "CIDR", required = true)]
+    /// A range that pods and nodes of the whole cluster get their addresses from; may be repeated. The node of the
+    /// destination redirects what goes there
+    #[arg(long = "cluster-cidr", value_name = "CIDR")]
     pub cluster_cidrs: Vec<IpNet>,
 
     /// Where sidecars find the distributor, as they dial it; may be repeated. Pods with a sidecar reach
@@ -61,9 +62,15 @@ pub struct Node {
     #[arg(long = "control-plane", value_name = "ADDR:PORT")]
     pub control_planes: Vec<SocketAddr>,
 
-    /// Where the node's Envoy takes redirected connections
-    #[arg(long, value_name = "PORT", default_value = "15100")]
-    pub proxy_port: NonZeroU16,
+    /// Where the node's Envoy takes the connections of pods that asked for redirection. Without it the kernel
+    /// decides alone, for every pod
+    #[arg(long, value_name = "PORT", requires = "cluster_cidrs")]
+    pub proxy_port: Option<NonZeroU16>,
+
+    /// A range that the cluster takes Service addresses from; may be repeated. What still goes to one of
+    /// them behind kube-proxy is never redirected: kube-proxy answers it
+    #[arg(long = "service-cidr", value_name = "CIDR")]
+    pub service_cidrs: Vec<IpNet>,
 
     /// The packet log group that drops are told to
     #[arg(long, value_name = "GROUP", default_value = "4747")]
@@ -81,7 +88,8 @@ impl Node {
             pod_cidrs: self.pod_cidrs.clone(),
             cluster_cidrs: self.cluster_cidrs.clone(),
             control_planes: self.control_planes.clone(),
-            proxy_port: self.proxy_port.get(),
+            service_cidrs: self.service_cidrs.clone(),
+            proxy_port: self.proxy_port.map(NonZeroU16::get),
             nflog_group: self.nflog_group,
         }
     }

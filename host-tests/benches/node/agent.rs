@@ -1,7 +1,6 @@
 //! The node's agent as it ships, fed with snapshots directly, in a network namespace.
 
 use std::net::SocketAddr;
-use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -20,7 +19,6 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const ADMIN: &str = "127.0.0.1:18081";
 const POD_CIDR: &str = "10.244.1.0/24";
 const CLUSTER_CIDR: &str = "10.0.0.0/8";
-const PROXY_PORT: NonZeroU16 = NonZeroU16::new(15_100).expect("not zero");
 const NFLOG_GROUP: u16 = 4747;
 
 /// What the agent's table depends on beside the snapshot.
@@ -29,7 +27,8 @@ pub fn settings() -> Result<Settings> {
         pod_cidrs: vec![POD_CIDR.parse()?],
         cluster_cidrs: vec![CLUSTER_CIDR.parse()?],
         control_planes: Vec::new(),
-        proxy_port: PROXY_PORT.get(),
+        service_cidrs: Vec::new(),
+        proxy_port: None,
         nflog_group: NFLOG_GROUP,
     })
 }
@@ -55,7 +54,8 @@ impl Agent {
             pod_cidrs: vec![POD_CIDR.parse()?],
             cluster_cidrs: vec![CLUSTER_CIDR.parse()?],
             control_planes: Vec::new(),
-            proxy_port: PROXY_PORT,
+            proxy_port: None,
+            service_cidrs: Vec::new(),
             nflog_group: NFLOG_GROUP,
             admin_listen: ADMIN.parse()?,
         };

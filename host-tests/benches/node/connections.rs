@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use sidewall_host_tests::bench;
-use sidewall_host_tests::lab::{Lab, LabConfig, Plane};
+use sidewall_host_tests::lab::{Lab, LabConfig, Plane, Redirect};
 use sidewall_host_tests::net::Netns;
 
 const ROUNDS: usize = 15;
@@ -43,7 +43,7 @@ pub fn run() -> Result<()> {
                 "server",
                 1,
                 11,
-                "sidewall.dev/sidecar: 'false'",
+                "sidewall.dev/redirect: 'true', sidewall.dev/sidecar: 'false'",
             ),
         ] {
             let _ = write!(
@@ -53,10 +53,12 @@ pub fn run() -> Result<()> {
                  status: {{phase: Running, podIPs: [{{ip: 10.244.{node}.{host}}}]}}}}\n"
             );
         }
-        let config = LabConfig::default().plane(plane);
+        let config = LabConfig::default()
+            .plane(plane)
+            .redirect(Redirect::OnRequest);
         Ok(Lab::start(config.manifest("cluster.yaml", cluster))?)
     };
-    let both = start(Plane::Both, "sidewall.dev/redirect: 'false'")?;
+    let both = start(Plane::Both, "")?;
     // No pod of it has a sidecar, and its nodes have no table.
     let neither = start(Plane::Proxy, "sidewall.dev/sidecar: 'false'")?;
     let mut arms = Vec::new();

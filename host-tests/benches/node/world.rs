@@ -7,8 +7,7 @@ use std::sync::Arc;
 use sidewall_policy::compile::{Options, compile_snapshot};
 use sidewall_policy::model::{
     Cluster, Labels, Mode, Namespace, NamespaceScope, NamespacedName, NetworkPolicy, Peer, Peers,
-    Phase, Pod, PodPeer, PortMatch, PortRange, Ports, Protocol, Requirement, Rule, Selector,
-    TcpPath, Test,
+    Phase, Pod, PodPeer, PortMatch, PortRange, Ports, Protocol, Requirement, Rule, Selector, Test,
 };
 use sidewall_policy::snapshot::Snapshot;
 
@@ -69,7 +68,7 @@ impl World {
             name: NAMESPACE.into(),
             labels: Labels::default(),
             mode: Mode::Enforce,
-            tcp_path: TcpPath::Kernel,
+            tcp_path: None,
         };
         cluster.namespaces.insert(NAMESPACE.into(), namespace);
         let mut world = Self { size, cluster };

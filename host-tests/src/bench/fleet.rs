@@ -93,7 +93,7 @@ fn namespace(number: usize) -> Namespace {
         name: name(number).into(),
         labels: Labels::from_iter([(DNS, name(number))]),
         mode: Mode::Enforce,
-        tcp_path: TcpPath::Sidecar,
+        tcp_path: Some(TcpPath::Sidecar),
     }
 }
 

@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use clap::{Parser, ValueEnum};
 use sidewall_host_tests::cases::{self, Case, Runner, State, Tally, Unmet};
-use sidewall_host_tests::lab::Plane;
+use sidewall_host_tests::lab::{Plane, Redirect};
 use sidewall_host_tests::sandbox::{self, Place};
 
 /// Runs the upstream NetworkPolicy cases with real packets: every pair of pods, by pod IP and by
@@ -26,9 +26,34 @@ struct Args {
     #[arg(long, value_enum)]
     plane: Option<Plane>,
 
+    /// Whose TCP nodes hand to their Envoys, with --plane
+    #[arg(long, value_enum, requires = "plane", default_value_t)]
+    redirect: Redirect,
+
     /// Only cases whose file, number and name begin with one of these texts, such as `updates 21`
     #[arg(long, value_name = "TEXT")]
     case: Vec<String>,
+}
+
+/// What enforces, and how nodes do it.
+#[derive(Clone, Copy, Debug)]
+struct Mode {
+    plane: Plane,
+    redirect: Redirect,
+}
+
+/// Each plane with the kernel alone, then those with nodes with redirection.
+fn all_modes() -> Vec<Mode> {
+    let planes = Plane::value_variants().iter();
+    let kernel = planes.clone().map(|plane| Mode {
+        plane: *plane,
+        redirect: Redirect::Never,
+    });
+    let redirected = planes.filter(|plane| plane.has_nodes()).map(|plane| Mode {
+        plane: *plane,
+        redirect: Redirect::All,
+    });
+    kernel.chain(redirected).collect()
 }
 
 fn main() -> ExitCode {
@@ -60,17 +85,20 @@ fn run(args: &Args) -> anyhow::Result<bool> {
         args.case.is_empty() || args.case.iter().any(|text| name.starts_with(text))
     });
     anyhow::ensure!(!cases.is_empty(), "there is no such case");
-    let planes = args
-        .plane
-        .map_or_else(|| Plane::value_variants().to_vec(), |plane| vec![plane]);
+    let modes = args.plane.map_or_else(all_modes, |plane| {
+        vec![Mode {
+            plane,
+            redirect: args.redirect,
+        }]
+    });
     let mut summary = Vec::new();
     let mut all = true;
-    for plane in planes {
-        let (of_plane, passed) = run_plane(plane, &cases)?;
+    for mode in modes {
+        let (of_plane, passed) = run_mode(mode, &cases)?;
         all &= of_plane == passed;
         summary.push(format!(
             "conformance {}: {of_plane} cases, {passed} passed",
-            name(plane)
+            name(mode)
         ));
     }
     for line in summary {
@@ -79,10 +107,10 @@ fn run(args: &Args) -> anyhow::Result<bool> {
     Ok(all)
 }
 
-/// How many cases there are for a plane, and how many pass.
-fn run_plane(plane: Plane, cases: &[Case]) -> anyhow::Result<(usize, usize)> {
+/// How many cases there are for a mode, and how many pass.
+fn run_mode(mode: Mode, cases: &[Case]) -> anyhow::Result<(usize, usize)> {
     let started = Instant::now();
-    println!("plane {}", name(plane));
+    println!("plane {}", name(mode));
     let mut tally = Tally::default();
     let (mut count, mut passed) = (0, 0);
     let mut left: Vec<&Case> = cases.iter().collect();
@@ -91,7 +119,7 @@ fn run_plane(plane: Plane, cases: &[Case]) -> anyhow::Result<(usize, usize)> {
         let is_there = |case: &&Case| case.folder() == first.folder() && case.world == first.world;
         let (together, others): (Vec<&Case>, Vec<&Case>) =
             left.iter().partition(|case| is_there(case));
-        let (of_world, passed_there) = run_world(plane, &together, &mut tally)?;
+        let (of_world, passed_there) = run_world(mode, &together, &mut tally)?;
         count += of_world;
         passed += passed_there;
         left = others;
@@ -110,7 +138,8 @@ fn run_plane(plane: Plane, cases: &[Case]) -> anyhow::Result<(usize, usize)> {
 }
 
 /// The same of cases that begin with the same objects.
-fn run_world(plane: Plane, cases: &[&Case], tally: &mut Tally) -> anyhow::Result<(usize, usize)> {
+fn run_world(mode: Mode, cases: &[&Case], tally: &mut Tally) -> anyhow::Result<(usize, usize)> {
+    let Mode { plane, redirect } = mode;
     let (skipped, concerned): (Vec<&Case>, Vec<&Case>) =
         cases.iter().partition(|case| case.skipped(plane).is_some());
     for case in skipped {
@@ -120,7 +149,7 @@ fn run_world(plane: Plane, cases: &[&Case], tally: &mut Tally) -> anyhow::Result
     let Some(first) = concerned.first() else {
         return Ok((0, 0));
     };
-    let mut runner = Runner::start(State::of(first)?, plane)?;
+    let mut runner = Runner::start(State::of(first)?, plane, redirect)?;
     let unmet = runner.reach_all(&concerned, tally)?;
     show(&unmet);
     anyhow::ensure!(
@@ -146,7 +175,12 @@ fn show(unmet: &[Unmet]) {
     }
 }
 
-fn name(plane: Plane) -> String {
+fn name(Mode { plane, redirect }: Mode) -> String {
     let value = plane.to_possible_value();
-    value.map_or_else(String::new, |value| value.get_name().to_owned())
+    let plane = value.map_or_else(String::new, |value| value.get_name().to_owned());
+    match redirect {
+        Redirect::Never => plane,
+        Redirect::OnRequest => format!("{plane}, redirection on request"),
+        Redirect::All => format!("{plane}, redirection of all"),
+    }
 }

@@ -14,7 +14,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
-use sidewall_host_tests::lab::{Lab, LabConfig, Plane, ProbeResult, Source, failures, read_probes};
+use sidewall_host_tests::lab::{
+    Lab, LabConfig, Plane, ProbeResult, Redirect, Source, failures, read_probes,
+};
 use sidewall_host_tests::sandbox::{self, Place};
 
 /// Builds a cluster out of manifests on this machine, tries probes against it and prints what was
@@ -36,6 +38,10 @@ struct Args {
     /// What enforces
     #[arg(long, value_enum, default_value_t)]
     plane: Plane,
+
+    /// Whose TCP nodes hand to their Envoys
+    #[arg(long, value_enum, default_value_t)]
+    redirect: Redirect,
 
     /// Where the distributor reads the cluster
     #[arg(long, value_enum, default_value_t)]
@@ -89,6 +95,7 @@ fn run(args: &Args) -> anyhow::Result<bool> {
         manifests,
         probes,
         plane,
+        redirect,
         source,
         output,
         workers,
@@ -99,6 +106,7 @@ fn run(args: &Args) -> anyhow::Result<bool> {
     let config = LabConfig::default()
         .folder(manifests)
         .plane(*plane)
+        .redirect(*redirect)
         .source(*source)
         .workers(*workers)
         .probe_timeout(Duration::from_millis(*timeout));

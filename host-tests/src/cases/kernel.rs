@@ -114,7 +114,8 @@ impl Kernel {
                     pod_cidrs: ranges.cloned().unwrap_or_default(),
                     cluster_cidrs: cluster_cidrs.clone(),
                     control_planes: Vec::new(),
-                    proxy_port: 15_100,
+                    service_cidrs: Vec::new(),
+                    proxy_port: Some(15_100),
                     nflog_group: 4747,
                 };
                 (name, node.addresses.clone(), settings)

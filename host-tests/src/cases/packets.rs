@@ -7,7 +7,9 @@ use std::collections::BTreeSet;
 use super::spec::{Entry, PlaneName, Restart, Step, Table};
 use super::state::service_of;
 use super::{Case, Error, State, Unmet};
-use crate::lab::{Expect, Lab, LabConfig, Party, Plane, Port, Probe, ProbeResult, Target};
+use crate::lab::{
+    Expect, Lab, LabConfig, Party, Plane, Port, Probe, ProbeResult, Redirect, Target,
+};
 use crate::probe::Protocol;
 
 /// How many probes run at the same time: denied ones do nothing but wait.
@@ -18,6 +20,7 @@ const WIDTH: usize = 64;
 pub struct Runner {
     lab: Lab,
     plane: Plane,
+    redirect: Redirect,
     world: State,
     state: State,
 }
@@ -36,19 +39,24 @@ pub struct Tally {
 }
 
 impl Runner {
-    /// Starts a lab of that plane from a world.
+    /// Starts a lab of that plane from a world, whose nodes decide in the kernel alone or redirect TCP to
+    /// their Envoys.
     ///
     /// # Errors
     ///
     /// When it does not come up.
-    pub fn start(world: State, plane: Plane) -> Result<Self, Error> {
-        let config = LabConfig::default().plane(plane).probe_width(WIDTH);
+    pub fn start(world: State, plane: Plane, redirect: Redirect) -> Result<Self, Error> {
+        let config = LabConfig::default()
+            .plane(plane)
+            .redirect(redirect)
+            .probe_width(WIDTH);
         let config = world
             .files()
             .fold(config, |config, (name, text)| config.manifest(name, text));
         Ok(Self {
             lab: Lab::start(config)?,
             plane,
+            redirect,
             state: world.clone(),
             world,
         })
@@ -155,7 +163,7 @@ impl Runner {
             match who {
                 Restart::Distributor => self.lab.kill_distributor(),
                 Restart::Agent(node) if self.plane.has_nodes() => self.lab.kill_agent(node)?,
-                Restart::NodeEnvoy(node) if self.plane.has_nodes() => {
+                Restart::NodeEnvoy(node) if self.redirect.has_envoys() => {
                     self.lab.kill_node_envoy(node)?;
                 }
                 Restart::Sidecar(pod) if self.has_sidecar(pod) => self.lab.kill_sidecar(pod)?,

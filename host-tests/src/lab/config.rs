@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Plane, Source};
+use super::{Plane, Redirect, Source};
 use crate::envoy::template;
 use crate::net::Wiring;
 
@@ -18,6 +18,7 @@ pub struct LabConfig {
     pub(super) probe_timeout: Duration,
     pub(super) probe_width: usize,
     pub(super) enforce_own_node_egress: bool,
+    pub(super) redirect: Redirect,
     pub(super) sidecar: SidecarTemplate,
     pub(super) relayed: bool,
     pub(super) wiring: Wiring,
@@ -54,6 +55,7 @@ impl Default for LabConfig {
             probe_timeout: Duration::from_secs(1),
             probe_width: 16,
             enforce_own_node_egress: false,
+            redirect: Redirect::default(),
             sidecar: SidecarTemplate::default(),
             relayed: false,
             wiring: Wiring::default(),
@@ -115,6 +117,13 @@ impl LabConfig {
     #[must_use]
     pub fn enforce_own_node_egress(mut self) -> Self {
         self.enforce_own_node_egress = true;
+        self
+    }
+
+    /// Whose TCP nodes hand to an Envoy; nobody's by default.
+    #[must_use]
+    pub fn redirect(mut self, redirect: Redirect) -> Self {
+        self.redirect = redirect;
         self
     }
 

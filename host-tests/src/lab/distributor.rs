@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use super::daemon::{Daemon, Spec};
-use super::{Error, LabConfig};
+use super::{Error, LabConfig, Redirect};
 use crate::net::Netns;
 
 /// Where Envoys and agents find it.
@@ -160,6 +160,9 @@ pub(super) fn spec(
     }
     if config.plane.has_nodes() {
         arguments.push("--node-plane".to_owned());
+        if config.redirect == Redirect::All {
+            arguments.push("--redirect".to_owned());
+        }
     }
     Spec {
         name: NAME.to_owned(),

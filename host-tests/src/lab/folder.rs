@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use sidewall_distributor::cluster::manifests;
 use sidewall_distributor::index::{Change, Index};
 use sidewall_policy::compile::Options;
+use sidewall_policy::model::TcpPath;
 use sidewall_policy::snapshot::Snapshot;
 
 use super::world::{self, World};
@@ -32,12 +33,14 @@ impl Folder {
         path: PathBuf,
         plane: Plane,
         enforce_own_node_egress: bool,
+        tcp_path: TcpPath,
     ) -> Result<Self, Error> {
         fs::create_dir_all(&path).map_err(file("creating", &path))?;
         let manifests = manifests::Folder::new(&path);
         let index = Index::new(Options {
             node_plane: plane.has_nodes(),
             enforce_own_node_egress,
+            tcp_path,
         });
         Ok(Self {
             path,

@@ -16,7 +16,8 @@ const ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 18081
 #[derive(Clone, Debug)]
 pub(super) struct NodePlane {
     pub(super) agent: Arc<Agent>,
-    pub(super) envoy: Arc<Proxy>,
+    /// Only where TCP is redirected.
+    pub(super) envoy: Option<Arc<Proxy>>,
 }
 
 /// An agent, whether it runs at the moment or not.
@@ -39,6 +40,8 @@ pub(super) struct Place<'a> {
     pub(super) pod_cidrs: &'a [IpNet],
     /// The ranges of all pods, and the addresses of all nodes.
     pub(super) cluster_cidrs: &'a [IpNet],
+    /// Where the node's Envoy takes redirected connections.
+    pub(super) proxy_port: Option<u16>,
 }
 
 /// The command line of `sidewall node`.
@@ -49,6 +52,7 @@ pub(super) fn arguments(place: &Place<'_>) -> Vec<String> {
     arguments.push(format!("--admin-listen={ADMIN}"));
     let control_planes = place.control_planes.iter();
     arguments.extend(control_planes.map(|address| format!("--control-plane={address}")));
+    arguments.extend(place.proxy_port.map(|port| format!("--proxy-port={port}")));
     for (option, ranges) in [
         ("--pod-cidr", place.pod_cidrs),
         ("--cluster-cidr", place.cluster_cidrs),
@@ -56,6 +60,14 @@ pub(super) fn arguments(place: &Place<'_>) -> Vec<String> {
         arguments.extend(ranges.iter().map(|range| format!("{option}={range}")));
     }
     arguments
+}
+
+impl NodePlane {
+    /// The node's Envoy.
+    pub(super) fn envoy(&self, node: &str) -> Result<&Arc<Proxy>, Error> {
+        let envoy = self.envoy.as_ref();
+        envoy.ok_or_else(|| Error::NoNodeEnvoy(node.to_owned()))
+    }
 }
 
 impl Agent {

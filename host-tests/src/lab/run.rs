@@ -35,6 +35,7 @@ impl Lab {
             path.join("manifests"),
             config.plane,
             config.enforce_own_node_egress,
+            config.redirect.default_path(),
         )?;
         for other in &config.folders {
             folder.copy(other)?;
@@ -73,7 +74,9 @@ impl Lab {
             // Nodes close before anything of their pods speaks.
             for node in hosts.nodes().values() {
                 node.agent.start()?;
-                node.envoy.start()?;
+                if let Some(envoy) = &node.envoy {
+                    envoy.start()?;
+                }
             }
             for (_, sidecar) in hosts.sidecars() {
                 sidecar.start()?;
@@ -301,10 +304,10 @@ impl Lab {
     ///
     /// # Errors
     ///
-    /// When the node does not enforce, or its Envoy cannot be started.
+    /// When the node has no Envoy, or it cannot be started.
     pub fn start_node_envoy(&self, node: &str) -> Result<(), Error> {
-        let node = lock(&self.hosts).node(node)?;
-        node.envoy.start()
+        let plane = lock(&self.hosts).node(node)?;
+        plane.envoy(node)?.start()
     }
 
     /// Ends a node's Envoy without notice.
@@ -313,7 +316,7 @@ impl Lab {
     ///
     /// When the node does not enforce.
     pub fn kill_node_envoy(&self, node: &str) -> Result<(), Error> {
-        lock(&self.hosts).node(node)?.envoy.kill();
+        lock(&self.hosts).node(node)?.envoy(node)?.kill();
         Ok(())
     }
 
@@ -323,8 +326,8 @@ impl Lab {
     ///
     /// When it ends or is not ready in time, with the end of its log.
     pub fn wait_node_envoy_ready(&self, node: &str, timeout: Duration) -> Result<(), Error> {
-        let node = lock(&self.hosts).node(node)?;
-        node.envoy.wait_ready(timeout)
+        let plane = lock(&self.hosts).node(node)?;
+        plane.envoy(node)?.wait_ready(timeout)
     }
 
     /// Waits until a pod's sidecar accepts connections.

@@ -56,19 +56,21 @@ impl Lab {
         node: &str,
         work: impl FnOnce(&mut Envoy) -> T,
     ) -> Result<T, Error> {
-        let node = lock(&self.hosts).node(node)?;
-        node.envoy.with(|envoy| Ok(work(envoy)))
+        let plane = lock(&self.hosts).node(node)?;
+        plane.envoy(node)?.with(|envoy| Ok(work(envoy)))
     }
 
-    /// The decision records of a node so far: those of its agent, then those of its Envoy, each
-    /// oldest first.
+    /// The decision records of a node so far: those of its agent, then those of its Envoy if it has one,
+    /// each oldest first.
     ///
     /// # Errors
     ///
     /// When the node does not enforce, or its Envoy was ended.
     pub fn node_decisions(&self, node: &str) -> Result<Vec<Value>, Error> {
         let mut records = self.agent_decisions(node)?;
-        records.extend(self.node_envoy(node, |envoy| envoy.decisions())?);
+        if lock(&self.hosts).node(node)?.envoy.is_some() {
+            records.extend(self.node_envoy(node, |envoy| envoy.decisions())?);
+        }
         Ok(records)
     }
 

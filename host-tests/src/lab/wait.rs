@@ -76,11 +76,9 @@ impl Lab {
             });
         }
         for (name, node) in hosts.nodes() {
-            let both = [
-                Enforcer::Agent(Arc::clone(&node.agent)),
-                Enforcer::Proxy(Arc::clone(&node.envoy)),
-            ];
-            for enforcer in both {
+            let agent = Enforcer::Agent(Arc::clone(&node.agent));
+            let envoy = node.envoy.as_ref().map(Arc::clone).map(Enforcer::Proxy);
+            for enforcer in std::iter::once(agent).chain(envoy) {
                 enforcers.push(Waiting {
                     recipient: node_recipient(name),
                     enforcer,

@@ -97,7 +97,7 @@ impl World {
                 Plane::Node => false,
                 Plane::Both => {
                     let namespace = cluster.namespaces.get(&pod.id.namespace);
-                    TcpPath::of(pod, namespace) == TcpPath::Sidecar
+                    TcpPath::of(pod, namespace, TcpPath::default()) == TcpPath::Sidecar
                 }
             };
             if let Some(pod) = Pod::new(pod, notes, sidecar) {

@@ -125,7 +125,7 @@ impl Scene {
     fn own(&mut self, id: &str) -> NamespacedName {
         let id = name(id);
         let namespace = Namespace {
-            tcp_path: TcpPath::default(),
+            tcp_path: None,
             name: Arc::clone(&id.namespace),
             labels: Labels::default(),
             mode: Mode::Enforce,

@@ -37,7 +37,8 @@ impl<'a> Agent<'a> {
             pod_cidrs: pod_cidrs().into(),
             cluster_cidrs: pod_cidrs().into(),
             control_planes: Vec::new(),
-            proxy_port: NonZeroU16::new(15_100).context("no port")?,
+            proxy_port: NonZeroU16::new(15_100),
+            service_cidrs: Vec::new(),
             nflog_group: 4747,
             admin_listen: ADMIN.parse()?,
         };

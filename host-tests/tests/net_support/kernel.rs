@@ -71,7 +71,8 @@ pub fn settings() -> Settings {
         pod_cidrs: pod_cidrs().into(),
         cluster_cidrs: pod_cidrs().into(),
         control_planes: Vec::new(),
-        proxy_port: 15_100,
+        service_cidrs: Vec::new(),
+        proxy_port: Some(15_100),
         nflog_group: 4747,
     }
 }

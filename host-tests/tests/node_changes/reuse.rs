@@ -5,7 +5,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
-use sidewall_host_tests::lab::{Expect, Lab, LabConfig, Plane, Probe};
+use sidewall_host_tests::lab::{Expect, Lab, LabConfig, Plane, Probe, Redirect};
 use sidewall_host_tests::probe::Protocol;
 
 use super::traffic::{MOMENT, PATIENCE};
@@ -159,6 +159,7 @@ pub fn in_all_orders() -> Result<()> {
     let lab = Lab::start(
         LabConfig::default()
             .plane(Plane::Both)
+            .redirect(Redirect::OnRequest)
             .manifest("cluster.yaml", cluster([SERVER.manifest()]))
             .manifest("policies.yaml", policies(&POLICIES)),
     )?;

@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use sidewall_host_tests::lab::{Family, Lab, LabConfig, Plane, Probe};
+use sidewall_host_tests::lab::{Family, Lab, LabConfig, Plane, Probe, Redirect};
 use sidewall_host_tests::probe::{Held, Protocol, attempt};
 
 use super::traffic::{self, MOMENT, PATIENCE, Run, words};
@@ -96,6 +96,7 @@ fn start() -> Result<Lab> {
     Ok(Lab::start(
         LabConfig::default()
             .plane(Plane::Both)
+            .redirect(Redirect::OnRequest)
             .probe_timeout(PATIENCE)
             .manifest("cluster.yaml", cluster(manifests))
             .manifest(FILE, takes("friend")),

@@ -14,7 +14,7 @@ const POD: Pod = Pod {
     role: "any",
     node: 1,
     host: 11,
-    path: Path::Bare,
+    path: Path::Kernel,
 };
 
 /// The agent looks every ten seconds.

@@ -16,9 +16,9 @@ const FILE: &str = "policies.yaml";
 /// Two pods on node-1 and two on node-2, one of each with a sidecar.
 const PODS: [Pod; 4] = [
     pod("s1", 1, 11, Path::Sidecar),
-    pod("b1", 1, 12, Path::Bare),
+    pod("b1", 1, 12, Path::Kernel),
     pod("s2", 2, 13, Path::Sidecar),
-    pod("b2", 2, 14, Path::Bare),
+    pod("b2", 2, 14, Path::Kernel),
 ];
 
 const fn pod(name: &'static str, node: u8, host: u8, path: Path) -> Pod {
@@ -36,7 +36,7 @@ pub fn lab(policies: &str) -> Result<Lab> {
     let services = PODS
         .iter()
         .map(|pod| pod.service(&format!("app: {}", pod.name)));
-    let far = pod("far", 2, 99, Path::Bare);
+    let far = pod("far", 2, 99, Path::Kernel);
     Ok(Lab::start(
         LabConfig::default()
             .plane(Plane::Both)

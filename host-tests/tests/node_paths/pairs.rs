@@ -1,7 +1,7 @@
 //! The whole matrix under one set of policies on either side.
 
 use anyhow::{Result, ensure};
-use sidewall_host_tests::lab::{Expect, Lab, LabConfig, Plane, Probe};
+use sidewall_host_tests::lab::{Expect, Lab, LabConfig, Plane, Probe, Redirect};
 use sidewall_host_tests::probe::Protocol;
 
 use super::world::{NODES, Path, Pod, cluster, hold_to, policies};
@@ -9,15 +9,15 @@ use super::world::{NODES, Path, Pod, cluster, hold_to, policies};
 /// Clients are on node-1. Servers take `friend` and `bound`; `bound` may go nowhere.
 const PODS: [Pod; 10] = [
     client("friend-s", "friend", 11, Path::Sidecar),
-    client("friend-b", "friend", 12, Path::Bare),
+    client("friend-b", "friend", 12, Path::Kernel),
     client("stranger-s", "stranger", 13, Path::Sidecar),
-    client("stranger-b", "stranger", 14, Path::Bare),
+    client("stranger-b", "stranger", 14, Path::Kernel),
     client("bound-s", "bound", 15, Path::Sidecar),
-    client("bound-b", "bound", 16, Path::Bare),
+    client("bound-b", "bound", 16, Path::Kernel),
     server("near-s", 1, 21, Path::Sidecar),
-    server("near-b", 1, 22, Path::Bare),
+    server("near-b", 1, 22, Path::Kernel),
     server("far-s", 2, 23, Path::Sidecar),
-    server("far-b", 2, 24, Path::Bare),
+    server("far-b", 2, 24, Path::Kernel),
 ];
 
 const PROTOCOLS: [Protocol; 3] = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp];
@@ -85,6 +85,11 @@ fn by_port(client: &Pod, server: &Pod, node: u8) -> Result<Vec<Probe>> {
 
 pub fn every_pair() -> Result<()> {
     every_pair_in(LabConfig::default())
+}
+
+/// The same where the Envoys of the nodes carry TCP of pods without a sidecar.
+pub fn every_pair_redirected() -> Result<()> {
+    every_pair_in(LabConfig::default().redirect(Redirect::All))
 }
 
 /// The same where the pods of a node share a bridge.

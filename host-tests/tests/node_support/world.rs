@@ -16,7 +16,7 @@ pub const NODES: [[&str; 2]; 2] = [["192.168.50.1", "fd50::1"], ["192.168.50.2",
 pub enum Path {
     /// An Envoy of its own.
     Sidecar,
-    /// The Envoy of its node.
+    /// The Envoy of its node, where nodes have one.
     Bare,
     /// Nobody but the kernel.
     Kernel,
@@ -54,8 +54,8 @@ impl Pod {
         } = self;
         let annotations = match self.path {
             Path::Sidecar => "sidewall.dev/sidecar: 'true'",
-            Path::Bare => "",
-            Path::Kernel => "sidewall.dev/redirect: 'false'",
+            Path::Bare => "sidewall.dev/redirect: 'true'",
+            Path::Kernel => "",
         };
         let [v4, v6] = self.addresses();
         format!(

@@ -30,27 +30,28 @@ pub struct Namespace {
     pub labels: Labels,
     /// [`Mode::Audit`] puts every policy of the namespace into audit mode.
     pub mode: Mode,
-    /// For its pods that do not say it themselves.
-    pub tcp_path: TcpPath,
+    /// For its pods that do not say it themselves; `None` leaves it to the cluster's default.
+    pub tcp_path: Option<TcpPath>,
 }
 
-/// Who carries a pod's TCP connections after the kernel of its node has let them pass.
+/// Which proxy carries a pod's TCP connections after the kernel of its node has allowed them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum TcpPath {
-    /// The Envoy beside it, in the same pod.
+    /// The Envoy in the same pod.
     Sidecar,
-    /// The Envoy of its node.
-    #[default]
+    /// The Envoy of its node: the pod, its namespace or the cluster asked for redirection.
     NodeProxy,
-    /// Nobody: the kernel's verdict is all there is.
+    /// None: the kernel decides alone.
+    #[default]
     Kernel,
 }
 
 impl TcpPath {
-    /// Whose word counts: the pod's, then its namespace's, then the default.
-    pub fn of(pod: &Pod, namespace: Option<&Namespace>) -> Self {
-        let of_namespace = || namespace.map(|namespace| namespace.tcp_path);
-        pod.tcp_path.or_else(of_namespace).unwrap_or_default()
+    /// The path of a pod: its own annotation decides, then that of its namespace, then the cluster's
+    /// default.
+    pub fn of(pod: &Pod, namespace: Option<&Namespace>, default: Self) -> Self {
+        let of_namespace = || namespace.and_then(|namespace| namespace.tcp_path);
+        pod.tcp_path.or_else(of_namespace).unwrap_or(default)
     }
 }
 

@@ -15,7 +15,7 @@ use crate::eval::{Flow, Verdict};
 use crate::model::{
     Backend, Cluster, Direction, IpBlock, Labels, Mode, Namespace, NamespaceScope, NamespacedName,
     NetworkPolicy, Node, Peer, Peers, Phase, Pod, PodPeer, PodPort, PortMatch, PortRange, Ports,
-    Protocol, Requirement, Rule, Selector, Service, ServicePort, TcpPath, Test,
+    Protocol, Requirement, Rule, Selector, Service, ServicePort, Test,
 };
 use crate::snapshot::Snapshot;
 
@@ -41,7 +41,7 @@ fn world() -> Cluster {
     let mut cluster = Cluster::default();
     for (name, team) in [("shop", "a"), ("bank", "b")] {
         let namespace = Namespace {
-            tcp_path: TcpPath::default(),
+            tcp_path: None,
             name: name.into(),
             labels: Labels::from_iter([("team", team), ("kubernetes.io/metadata.name", name)]),
             mode: Mode::Enforce,

@@ -121,15 +121,17 @@ fn every_address() -> Vec<IpAddr> {
 
 /// A namespace, mostly with labels.
 pub fn namespace(name: &'static str) -> impl Strategy<Value = Namespace> {
-    (labels(), mode(), tcp_path()).prop_map(move |(mut labels, mode, tcp_path)| {
-        labels.insert("kubernetes.io/metadata.name", name);
-        Namespace {
-            tcp_path,
-            name: name.into(),
-            labels,
-            mode,
-        }
-    })
+    (labels(), mode(), option::weighted(0.5, tcp_path())).prop_map(
+        move |(mut labels, mode, tcp_path)| {
+            labels.insert("kubernetes.io/metadata.name", name);
+            Namespace {
+                tcp_path,
+                name: name.into(),
+                labels,
+                mode,
+            }
+        },
+    )
 }
 
 /// A node with some of its addresses.

@@ -38,9 +38,9 @@ pub(super) fn of_pod(
     }
 }
 
-/// What a namespace says for its pods without a sidecar.
-pub(super) fn of_namespace(metadata: &ObjectMeta, report: &mut Report) -> TcpPath {
-    yes_or_no(metadata, REDIRECT_ANNOTATION, report).map_or_else(TcpPath::default, redirected)
+/// What a namespace says for its pods without a sidecar; `None` leaves it to the cluster's default.
+pub(super) fn of_namespace(metadata: &ObjectMeta, report: &mut Report) -> Option<TcpPath> {
+    yes_or_no(metadata, REDIRECT_ANNOTATION, report).map(redirected)
 }
 
 fn redirected(redirect: bool) -> TcpPath {

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use sidewall_policy::model::{Mode, Phase, Pod, Protocol, TcpPath};
+use sidewall_policy::model::{self, Mode, Phase, Pod, Protocol, TcpPath};
 
 use crate::cluster::decode::{self, Loaded};
 use crate::cluster::event::{Object, Service, Target};
@@ -298,12 +298,15 @@ fn who_carries_a_pods_tcp() {
         (other, _) => panic!("not a namespace: {other:?}"),
     };
     let opted_out = namespace("sidewall.dev/redirect: 'false'");
-    assert_eq!(opted_out.tcp_path, TcpPath::Kernel);
+    assert_eq!(opted_out.tcp_path, Some(TcpPath::Kernel));
     let (silent, _) = pod("metadata: {name: a}\nspec: {containers: [{name: c}]}\n");
-    assert_eq!(TcpPath::of(&silent, Some(&opted_out)), TcpPath::Kernel);
-    assert_eq!(
-        TcpPath::of(&silent, Some(&namespace(""))),
-        TcpPath::NodeProxy
-    );
-    assert_eq!(TcpPath::of(&silent, None), TcpPath::NodeProxy);
+    let path =
+        |namespace: Option<&model::Namespace>, default| TcpPath::of(&silent, namespace, default);
+    for default in [TcpPath::Kernel, TcpPath::NodeProxy] {
+        assert_eq!(path(Some(&opted_out), default), TcpPath::Kernel);
+        let opted_in = namespace("sidewall.dev/redirect: 'true'");
+        assert_eq!(path(Some(&opted_in), default), TcpPath::NodeProxy);
+        assert_eq!(path(Some(&namespace("")), default), default);
+        assert_eq!(path(None, default), default);
+    }
 }

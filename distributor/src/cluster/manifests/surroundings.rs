@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use sidewall_policy::model::{Mode, Namespace, TcpPath};
+use sidewall_policy::model::{Mode, Namespace};
 
 use crate::cluster::event::{Kind, Object, ObjectRef};
 use crate::problem::Problem;
@@ -53,7 +53,7 @@ pub(super) fn complete(objects: &mut BTreeMap<ObjectRef, Object>) -> Vec<Problem
 
 fn built_in(name: &str) -> Namespace {
     Namespace {
-        tcp_path: TcpPath::default(),
+        tcp_path: None,
         name: name.into(),
         labels: [("kubernetes.io/metadata.name", name)]
             .into_iter()

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use sidewall_policy::admit::admit;
 use sidewall_policy::model::{
     Labels, Mode, Namespace, NamespacedName, Node, Phase, Pod, PodPort, Protocol, Requirement,
-    Selector, TcpPath, Test,
+    Selector, Test,
 };
 use sidewall_policy::spec;
 
@@ -48,7 +48,7 @@ pub(crate) fn named_port(port: &str, number: u16) -> PodPort {
 
 pub(crate) fn namespace(namespace: &str, team: &str) -> Object {
     Object::Namespace(Namespace {
-        tcp_path: TcpPath::default(),
+        tcp_path: None,
         name: namespace.into(),
         labels: labels(&[("kubernetes.io/metadata.name", namespace), ("team", team)]),
         mode: Mode::Enforce,

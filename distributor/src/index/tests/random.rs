@@ -197,7 +197,7 @@ proptest! {
         node_plane in any::<bool>(),
         enforce_own_node_egress in any::<bool>(),
     ) {
-        let mut followed = Followed::new(Options { node_plane, enforce_own_node_egress });
+        let mut followed = Followed::new(Options { node_plane, enforce_own_node_egress, ..Options::default() });
         for (number, batch) in batches.into_iter().enumerate() {
             followed.apply(batch);
             prop_assert_eq!(&followed.snapshots, &followed.compiled_from_scratch(), "after batch {}", number);

@@ -266,7 +266,7 @@ fn who_carries_tcp_touches_the_pods_it_is_about() {
         panic!("a namespace is a Namespace");
     };
     let opted_out = Namespace {
-        tcp_path: TcpPath::Kernel,
+        tcp_path: Some(TcpPath::Kernel),
         ..opted_out
     };
     let compiled = followed.apply([apply(Object::Namespace(opted_out))]);

@@ -1,5 +1,7 @@
 //! The constant part of the table: what every packet meets before and behind the pods' own rules.
 
+mod proxy;
+
 use std::net::SocketAddr;
 
 use ipnet::IpNet;
@@ -21,10 +23,6 @@ pub const UPSTREAM: u32 = 0x2_0000;
 
 /// Marks connections that a change denies: nothing passes on them, either way.
 pub const SILENCED: u32 = 0x4_0000;
-
-/// The zone of connection tracking for the node Envoy's connections to pods: they carry the
-/// client's address and a port that the client may be using itself.
-const ZONE: u16 = 1;
 
 /// Counts first packets that a side allows.
 pub(super) const fn allowed(direction: Direction) -> &'static str {
@@ -78,13 +76,8 @@ const LOG_BURST: u32 = 100;
 /// Every constant object by name.
 pub(super) fn objects(settings: &Settings) -> Vec<(Name, Object)> {
     let mut objects = vec![
-        ("prerouting".into(), prerouting()),
-        ("pods".into(), pods()),
-        ("divert".into(), divert()),
-        ("proxy".into(), proxy(settings.proxy_port)),
-        ("zone_prerouting".into(), zone_prerouting()),
-        ("zone_output".into(), zone_output()),
-        ("mark_output".into(), mark_output()),
+        ("prerouting".into(), prerouting(settings)),
+        ("pods".into(), pods(settings)),
         ("stray_drop".into(), drop_chain("stray_denied", None)),
         ("silenced_drop".into(), drop_chain("silenced_denied", None)),
         (
@@ -113,45 +106,33 @@ pub(super) fn objects(settings: &Settings) -> Vec<(Name, Object)> {
             drop_chain(counter, Some((prefix, settings))),
         ));
     }
+    if let Some(port) = settings.proxy_port {
+        objects.extend(proxy::objects(port, settings));
+    }
     for family in Family::ALL {
-        for (name, ranges) in [
-            ("pod_ranges", &settings.pod_cidrs),
-            ("cluster_ranges", &settings.cluster_cidrs),
-        ] {
-            objects.push((names::of_family(name, family), ranges_set(family, ranges)));
-        }
+        let ranges = ranges_set(family, &settings.pod_cidrs);
+        objects.push((names::of_family("pod_ranges", family), ranges));
     }
     objects.extend(COUNTERS.map(|(name, comment)| (name.into(), counter(comment))));
     objects
 }
 
 /// Behind DNAT, so that addresses and ports are those of the pod that really answers.
-fn prerouting() -> Object {
-    let diverted = |way, mark| {
-        Rule::new(
-            vec![
-                Match::Tcp,
-                Match::State(&[State::Established]),
-                way,
-                Match::ConnectionMark(mark),
-            ],
-            Vec::new(),
-            goto("divert"),
-        )
-    };
+fn prerouting(settings: &Settings) -> Object {
     let accepted = |matches| Rule::new(matches, Vec::new(), Verdict::Accept);
-    let mut rules = vec![
-        Rule::new(
-            vec![Match::ConnectionMark(SILENCED)],
-            Vec::new(),
-            goto("silenced_drop"),
-        ),
-        diverted(Match::Reply, UPSTREAM),
-        diverted(Match::Original, DELIVER),
+    let mut rules = vec![Rule::new(
+        vec![Match::ConnectionMark(SILENCED)],
+        Vec::new(),
+        goto("silenced_drop"),
+    )];
+    if settings.proxy_port.is_some() {
+        rules.extend(proxy::diverted());
+    }
+    rules.extend([
         accepted(vec![Match::State(&[State::Established, State::Related])]),
         accepted(vec![Match::Loopback]),
         accepted(vec![Match::Discovery]),
-    ];
+    ]);
     for set in ["pod_ranges", "other_pods"] {
         for family in Family::ALL {
             for end in [End::Source, End::Destination] {
@@ -168,9 +149,9 @@ fn prerouting() -> Object {
     hooked(point, rules)
 }
 
-/// First packets from or to pods of this node: both sides are judged, then the proxy takes its
-/// share.
-fn pods() -> Object {
+/// First packets from or to pods of this node: both sides are judged, then the node Envoy takes the
+/// connections of pods that asked for it.
+fn pods(settings: &Settings) -> Object {
     let stray = |matches| Rule::new(matches, Vec::new(), goto("stray_drop"));
     let mut rules = vec![
         stray(vec![Match::State(&[State::Invalid])]),
@@ -184,25 +165,9 @@ fn pods() -> Object {
         Rule::always(Verdict::Jump(names::of_direction(Direction::Egress, ""))),
         Rule::new(vec![Match::ToNode], Vec::new(), Verdict::Accept),
         Rule::always(Verdict::Jump(names::of_direction(Direction::Ingress, ""))),
-        // While a bridge has a packet the kernel forgets which socket it was given to: it would be lost.
-        // It has been judged.
-        Rule::new(vec![Match::FromBridge], Vec::new(), Verdict::Accept),
     ]);
-    for family in Family::ALL {
-        let to_proxy = |end| {
-            let proxied = Match::In(end, family, names::of_family("proxied", family));
-            Rule::new(vec![Match::Tcp, proxied], Vec::new(), goto("proxy"))
-        };
-        // What goes to another pod, or to a port of another node, is the other node's to hand over:
-        // were the source's node to answer, the client would be connected before the other side is
-        // judged.
-        let cluster = names::of_family("cluster_ranges", family);
-        let to_cluster = Match::In(End::Destination, family, cluster);
-        rules.extend([
-            to_proxy(End::Destination),
-            Rule::new(vec![to_cluster], Vec::new(), Verdict::Accept),
-            to_proxy(End::Source),
-        ]);
+    if settings.proxy_port.is_some() {
+        rules.extend(proxy::handed_over());
     }
     chain(rules)
 }
@@ -265,87 +230,6 @@ fn drop_chain(counter: &'static str, log: Option<(Prefix, &Settings)>) -> Object
     Object::chain(Layer::Ends, rules.into_iter().flatten().collect())
 }
 
-/// Delivers a packet to the node Envoy's socket instead of passing it on.
-fn divert() -> Object {
-    chain(vec![Rule::new(
-        Vec::new(),
-        vec![Action::Mark(DELIVER)],
-        Verdict::Accept,
-    )])
-}
-
-/// Hands a new connection to the node Envoy. While none listens the second rule is left without
-/// its end, and the connection is closed.
-fn proxy(port: u16) -> Object {
-    chain(vec![
-        Rule::new(
-            Vec::new(),
-            vec![Action::MarkConnection(DELIVER), Action::Mark(DELIVER)],
-            Verdict::Continue,
-        ),
-        Rule::new(
-            vec![Match::Tcp],
-            vec![Action::Proxy(port), Action::Count("proxied")],
-            Verdict::Accept,
-        ),
-        Rule::new(
-            Vec::new(),
-            vec![Action::Count("proxy_absent")],
-            Verdict::Drop,
-        ),
-    ])
-}
-
-/// Answers to the node Envoy's connections, found by its socket: the condition on addresses is
-/// that of [`zone_output`], seen from the other end.
-fn zone_prerouting() -> Object {
-    let rule = |family| {
-        let cluster = names::of_family("cluster_ranges", family);
-        Rule::new(
-            vec![
-                Match::Tcp,
-                Match::In(End::Source, family, cluster),
-                Match::TransparentSocket(UPSTREAM),
-            ],
-            vec![Action::Zone(ZONE)],
-            Verdict::Continue,
-        )
-    };
-    hooked(raw("prerouting"), Family::ALL.map(rule).into())
-}
-
-/// The node Envoy's connections to pods.
-fn zone_output() -> Object {
-    let rule = |family| {
-        let cluster = names::of_family("cluster_ranges", family);
-        Rule::new(
-            vec![
-                Match::Tcp,
-                Match::Mark(UPSTREAM),
-                Match::In(End::Destination, family, cluster),
-            ],
-            vec![Action::Zone(ZONE)],
-            Verdict::Continue,
-        )
-    };
-    hooked(raw("output"), Family::ALL.map(rule).into())
-}
-
-/// Remembers the node Envoy's connections, so that answers to them are diverted.
-fn mark_output() -> Object {
-    let point = Hook {
-        point: "output",
-        priority: "mangle",
-        number: -150,
-    };
-    let rule = Rule::new(
-        vec![Match::Tcp, Match::Mark(UPSTREAM)],
-        vec![Action::MarkConnection(UPSTREAM)],
-        Verdict::Continue,
-    );
-    hooked(point, vec![rule])
-}
-
 /// The set of protocols that have ports.
 pub(super) fn ported() -> Name {
     "ported".into()
@@ -356,7 +240,7 @@ fn ported_set() -> Object {
     Object::set(Layer::Base, KeyType::Protocol, false, elements.into())
 }
 
-fn ranges_set(family: Family, ranges: &[IpNet]) -> Object {
+pub(super) fn ranges_set(family: Family, ranges: &[IpNet]) -> Object {
     let ranges = IpNet::aggregate(&ranges.to_vec());
     let of_family = ranges
         .iter()
@@ -378,11 +262,11 @@ fn counter(comment: &str) -> Object {
     }
 }
 
-fn chain(rules: Vec<Rule>) -> Object {
+pub(super) fn chain(rules: Vec<Rule>) -> Object {
     Object::chain(Layer::Base, rules)
 }
 
-fn hooked(hook: Hook, rules: Vec<Rule>) -> Object {
+pub(super) fn hooked(hook: Hook, rules: Vec<Rule>) -> Object {
     Object {
         layer: Layer::Base,
         comment: None,
@@ -393,14 +277,6 @@ fn hooked(hook: Hook, rules: Vec<Rule>) -> Object {
     }
 }
 
-const fn raw(point: &'static str) -> Hook {
-    Hook {
-        point,
-        priority: "raw",
-        number: -300,
-    }
-}
-
-fn goto(chain: &str) -> Verdict {
+pub(super) fn goto(chain: &str) -> Verdict {
     Verdict::Goto(chain.into())
 }

@@ -25,8 +25,10 @@ pub struct Settings {
     /// there is always allowed: a sidecar that may not ask for its snapshot would never open, and
     /// never learn that the policy has changed.
     pub control_planes: Vec<SocketAddr>,
-    /// Where the node Envoy listens.
-    pub proxy_port: u16,
+    /// The ranges of Services' addresses: what still carries one behind DNAT is kube-proxy's to answer.
+    pub service_cidrs: Vec<IpNet>,
+    /// Where the node Envoy listens; `None` where none runs, and the kernel decides alone for every pod.
+    pub proxy_port: Option<u16>,
     /// The log group that drops are told to.
     pub nflog_group: u16,
 }
@@ -62,7 +64,7 @@ impl Plan {
             }
             made = tables.made;
         }
-        pods.finish(&mut objects);
+        pods.finish(&mut objects, settings);
         (Self { objects: objects.0 }, made)
     }
 }
@@ -181,7 +183,7 @@ impl Pods {
         }
     }
 
-    fn finish(self, objects: &mut Objects) {
+    fn finish(self, objects: &mut Objects, settings: &Settings) {
         let mut add = |name: &str, key: fn(Family) -> KeyType, is_map, elements: Vec<Element>| {
             for family in Family::ALL {
                 let belongs = |element: &&Element| match element.key {
@@ -195,7 +197,9 @@ impl Pods {
         };
         add("egress_pods", KeyType::Address, true, self.egress);
         add("ingress_pods", KeyType::Address, true, self.ingress);
-        add("proxied", KeyType::Address, false, self.proxied);
+        if settings.proxy_port.is_some() {
+            add("proxied", KeyType::Address, false, self.proxied);
+        }
         add("sidecars", KeyType::Address, false, self.sidecars);
         add("other_pods", KeyType::Address, false, self.others);
         add("same_pod", KeyType::Pair, false, self.same);

@@ -40,7 +40,7 @@ pub(super) struct Node {
     plan: Option<Plan>,
     services: Vec<Service>,
     /// What stands in for the node's Envoy: connections that are handed to it are answered.
-    _listener: TcpListener,
+    _listener: Option<TcpListener>,
     pub(super) records: Records,
 }
 
@@ -77,7 +77,7 @@ impl Node {
         let port = settings.proxy_port;
         let listening = tap
             .node()
-            .run(|| listen(port))
+            .run(|| port.map(listen).transpose())
             .map_err(crate::lab::Error::from)?;
         let listener = listening.map_err(|error| failed(name, &error.to_string()))?;
         let group = settings.nflog_group;

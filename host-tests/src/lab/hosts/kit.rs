@@ -18,6 +18,9 @@ use crate::envoy::{self, Artifact, artifact, template};
 use crate::net::Netns;
 use crate::sandbox;
 
+/// Where the bootstrap of a node's Envoy listens, `envoy/node.yaml`.
+const PROXY_PORT: u16 = 15_100;
+
 /// The files that hosts run, where every user can reach them.
 #[derive(Clone, Debug)]
 pub(in super::super) struct Kit {
@@ -27,6 +30,8 @@ pub(in super::super) struct Kit {
     /// A folder for each Envoy and a log of each agent go in here.
     directory: PathBuf,
     workers: u32,
+    /// Nodes have Envoys, and agents hand TCP to them.
+    redirected: bool,
     sidecar: SidecarTemplate,
 }
 
@@ -50,6 +55,7 @@ impl Kit {
             filter,
             directory: directory.to_owned(),
             workers: config.workers,
+            redirected: config.redirect.has_envoys(),
             sidecar: config.sidecar.clone(),
         })
     }
@@ -94,24 +100,28 @@ impl Kit {
                 .map(|is_v4| SocketAddr::new(control(is_v4), distributor::XDS_PORT)),
             pod_cidrs: ranges.get(name).map_or(&[], Vec::as_slice),
             cluster_cidrs: &Vec::from_iter(cluster),
+            proxy_port: self.redirected.then_some(PROXY_PORT),
         };
         let agent = Agent::new(&place, netns.clone(), &self.sidewall, &self.directory);
-        let envoy = self.envoy(
-            template::NODE,
-            &[],
-            distributor,
-            Seat {
-                name: format!("Envoy of node {name}"),
-                node_id: format!("node~{name}"),
-                netns,
-                // It binds its clients' addresses and marks what it sends.
-                net_admin: true,
-                folder: self.directory.join("nodes").join(name),
-            },
-        )?;
+        let envoy = || {
+            self.envoy(
+                template::NODE,
+                &[],
+                distributor,
+                Seat {
+                    name: format!("Envoy of node {name}"),
+                    node_id: format!("node~{name}"),
+                    netns,
+                    // It binds its clients' addresses and marks what it sends.
+                    net_admin: true,
+                    folder: self.directory.join("nodes").join(name),
+                },
+            )
+        };
+        let envoy = self.redirected.then(envoy).transpose()?;
         Ok(NodePlane {
             agent: Arc::new(agent),
-            envoy: Arc::new(envoy),
+            envoy: envoy.map(Arc::new),
         })
     }
 

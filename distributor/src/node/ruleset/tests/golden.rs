@@ -17,7 +17,7 @@ use super::packet::{Fate, Packet, walk};
 use super::{settings, snapshot};
 use crate::cluster::{Event, manifests};
 use crate::index::Index;
-use crate::node::ruleset::{Plan, install};
+use crate::node::ruleset::{Plan, Settings, install};
 
 fn folder(case: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -41,8 +41,16 @@ fn read(folder: &Path) -> Snapshot {
     snapshot(&index.cluster(), &options)
 }
 
-fn compare(case: &str, snapshot: Option<&Snapshot>) {
-    let steps = install(&Plan::new(&settings(), snapshot));
+/// Of a node without an Envoy.
+fn kernel_alone() -> Settings {
+    Settings {
+        proxy_port: None,
+        ..settings()
+    }
+}
+
+fn compare(case: &str, settings: &Settings, snapshot: Option<&Snapshot>) {
+    let steps = install(&Plan::new(settings, snapshot));
     let mut text = String::new();
     for (step, number) in steps.iter().zip(1..) {
         text.push_str(&format!("# transaction {number}\n{}\n", step.script));
@@ -80,17 +88,17 @@ fn every_format_that_is_read_becomes_the_table_that_was_meant() {
 
 #[test]
 fn golden_no_snapshot() {
-    compare("no_snapshot", None);
+    compare("no_snapshot", &kernel_alone(), None);
 }
 
 #[test]
 fn golden_peers_and_ports() {
     let case = "peers_and_ports";
-    compare(case, Some(&read(&folder(case))));
+    compare(case, &kernel_alone(), Some(&read(&folder(case))));
 }
 
 #[test]
 fn golden_groups_and_paths() {
     let case = "groups_and_paths";
-    compare(case, Some(&read(&folder(case))));
+    compare(case, &settings(), Some(&read(&folder(case))));
 }

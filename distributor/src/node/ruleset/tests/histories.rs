@@ -28,7 +28,7 @@ use super::flow::{Aim, Targets, aim};
 use super::kernel::Kernel;
 use super::packet::{Fate, Packet, walk};
 use super::scratch::Objects;
-use super::verdicts::ranges;
+use super::verdicts::{is_redirected_from_source, ranges};
 use super::worlds;
 use crate::cluster::{EndpointPort, EndpointSlice, Event, Object, ObjectRef, Service, ServicePort};
 use crate::cluster::{Kind, Target};
@@ -40,6 +40,9 @@ use crate::testing::config::tried;
 
 /// The node whose table is looked at.
 const NODE: &str = "n1";
+
+/// The path of pods that name none: redirection, which has more rules.
+const DEFAULT_PATH: TcpPath = TcpPath::NodeProxy;
 /// Flows that are tried after every step.
 const FLOWS: usize = 24;
 
@@ -320,11 +323,11 @@ fn expected(cluster: &Cluster, options: &Options, flow: &Flow) -> Option<(Packet
     let is_carried = |pod: Option<&Pod>| {
         pod.is_some_and(|pod| {
             let namespace = cluster.namespaces.get(&pod.id.namespace);
-            TcpPath::of(pod, namespace) == TcpPath::NodeProxy
+            TcpPath::of(pod, namespace, DEFAULT_PATH) == TcpPath::NodeProxy
         })
     };
     let is_self = opinion.whole == Some(reference::Why::SelfTraffic);
-    let leaves = !within(&settings.cluster_cidrs, destination);
+    let leaves = is_redirected_from_source(&settings, destination);
     let is_proxied = flow.protocol == 6
         && !is_self
         && !to_node
@@ -391,7 +394,7 @@ proptest! {
         aims in vec(aim(), FLOWS),
         (node_plane, enforce_own_node_egress) in any::<(bool, bool)>(),
     ) {
-        let options = Options { node_plane, enforce_own_node_egress };
+        let options = Options { node_plane, enforce_own_node_egress, tcp_path: DEFAULT_PATH };
         let place = Recipient::Node(NODE.into());
         let (mut here, mut there) = (Distributor::new(options), Distributor::new(options));
         let mut node = node_plane.then(Node::new);

@@ -18,7 +18,8 @@ fn plans() -> impl Strategy<Value = Vec<Plan>> {
     let settings = prop_oneof![
         8 => Just(ranges()),
         1 => Just(with_ranges(["10.0.0.0/28", "fd00::/120"])),
-        1 => Just(Settings { proxy_port: 15101, nflog_group: 1, ..ranges() }),
+        1 => Just(Settings { proxy_port: Some(15101), nflog_group: 1, ..ranges() }),
+        1 => Just(Settings { proxy_port: None, ..ranges() }),
     ];
     let plan = (prop::option::weighted(0.9, worlds::cluster()), settings);
     let plan = plan.prop_map(|(cluster, settings)| {

@@ -80,7 +80,7 @@ fn expected(settings: &Settings, snapshot: &Snapshot, packet: &Packet) -> Option
     let is_self = source.as_ref().map(|pod| pod.name) == destination.as_ref().map(|pod| pod.name);
     let is_carried =
         |pod: Option<PodRules<'_>>| pod.is_some_and(|pod| pod.tcp_path == TcpPath::NodeProxy);
-    let leaves_cluster = !within(&settings.cluster_cidrs, packet.destination);
+    let leaves_cluster = is_redirected_from_source(settings, packet.destination);
     let is_proxied = packet.protocol == 6
         && !is_self
         && !packet.to_node
@@ -90,6 +90,17 @@ fn expected(settings: &Settings, snapshot: &Snapshot, packet: &Packet) -> Option
     } else {
         Fate::Passed
     })
+}
+
+/// Whether the source's node hands over what goes there: outside of the cluster, and of what is never redirected.
+pub(super) fn is_redirected_from_source(settings: &Settings, destination: IpAddr) -> bool {
+    let is_link_local = match destination {
+        IpAddr::V4(address) => address.is_link_local(),
+        IpAddr::V6(address) => address.is_unicast_link_local(),
+    };
+    !is_link_local
+        && !within(&settings.cluster_cidrs, destination)
+        && !within(&settings.service_cidrs, destination)
 }
 
 /// Services are chosen before the table is asked.
@@ -107,7 +118,7 @@ proptest! {
         enforce_own_node_egress: bool,
         packets in prop::collection::vec(packet(), 60),
     ) {
-        let options = Options { node_plane: true, enforce_own_node_egress };
+        let options = Options { node_plane: true, enforce_own_node_egress, tcp_path: TcpPath::NodeProxy };
         let snapshot = snapshot(&cluster, &options);
         let settings = ranges();
         let plan = Plan::new(&settings, Some(&snapshot));

@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use serde_json::{Value, json};
-use sidewall_host_tests::lab::{Expect, Family, Lab, LabConfig, Plane, Probe, ProbeResult, Source};
+use sidewall_host_tests::lab::{
+    Expect, Family, Lab, LabConfig, Plane, Probe, ProbeResult, Redirect, Source,
+};
 use sidewall_host_tests::probe::{Held, Protocol};
 
 use super::{ANSWER, CUT, EXAMPLE, Score, hold, show_pods, time_changes, title};
@@ -23,12 +25,13 @@ const RECORD: Duration = Duration::from_secs(10);
 pub fn play(score: &mut Score, source: Source) -> anyhow::Result<()> {
     title("ACT TWO: nodes enforce, too");
     println!(
-        "Starting again, with an agent and an Envoy on each node. The database has no sidecar now;\n\
-         its replica and three others have one …"
+        "Starting again, with an agent on each node. The database has no sidecar now: the kernel decides\n\
+         alone. Its replica and three others have one, and `plain` asks for the Envoy of its node …"
     );
     let lab = Lab::start(
         LabConfig::default()
             .plane(Plane::Both)
+            .redirect(Redirect::OnRequest)
             .source(source)
             .manifest("cluster.yaml", cluster_without_a_sidecar_at_the_database())
             .manifest("more-pods.yaml", MORE_PODS),
