@@ -103,9 +103,10 @@ fn runtime() -> anyhow::Result<Runtime> {
 /// Joins the agent, which knows nothing of xDS and of API servers, with the client that brings its snapshots
 /// and with its node's ranges.
 async fn run_node(args: node::Args) -> anyhow::Result<()> {
-    let Some(mut node) = args.node.filter(|_| !args.cleanup) else {
-        return Ok(node::clean_up().await?);
-    };
+    let node::Args { cleanup, mut node } = args;
+    if cleanup {
+        return Ok(node::clean_up(node.boot_table.as_deref()).await?);
+    }
     if node.pod_cidrs.is_empty() {
         node.pod_cidrs = cluster::pod_ranges(&node.node_name).await?;
         info!(ranges = ?node.pod_cidrs, "the Node object says where pods get their addresses from");

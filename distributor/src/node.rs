@@ -5,6 +5,7 @@
 //!  snapshots ─▶ agent ─▶ ruleset (pure) ─▶ kernel     one table, changed in place
 //!                  ├───▶ revocations ─▶ conntrack     ends what is denied now
 //!                  ├───▶ routing                      delivers connections to Envoy, where pods ask for it
+//!                  ├───▶ resets                       tells both ends of what is ended
 //!                  ├───▶ nflog ─▶ decision records    of what the kernel drops
 //!                  └───▶ bridges                      whose frames the rules would not see
 //! ```
@@ -16,6 +17,7 @@
 mod admin;
 mod agent;
 mod args;
+mod boot;
 mod bridges;
 pub mod conntrack;
 mod kernel;
@@ -23,6 +25,7 @@ mod metrics;
 pub mod netlink;
 pub mod nflog;
 mod program;
+pub mod resets;
 mod revocations;
 mod routing;
 pub mod ruleset;
@@ -30,6 +33,7 @@ mod seen;
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,10 +48,12 @@ use tracing::{error, info, warn};
 use admin::Admin;
 use agent::{Agent, Condition};
 pub use args::{Args, Node};
+pub use boot::BootTableError;
 use bridges::{Bridges, Unseen};
 use kernel::{Kernel as _, Nft};
 use metrics::Metrics;
 pub use program::ProgramError;
+use resets::Resets;
 use revocations::Revocations;
 
 /// Why the agent could not start, or not clean up.
@@ -64,6 +70,9 @@ pub enum Error {
     /// The admin server failed.
     #[error("the admin server failed: {0}")]
     Admin(#[source] io::Error),
+    /// The boot table cannot be written.
+    #[error(transparent)]
+    BootTable(#[from] BootTableError),
     /// Routes for redirected connections cannot be set up.
     #[error(transparent)]
     Routes(#[from] ProgramError),
@@ -89,6 +98,9 @@ impl Node {
         let bound = listener.local_addr().map_err(refused)?;
         info!(flag = "--admin-listen", address = %bound, "listening");
         let settings = self.settings();
+        if let Some(file) = &self.boot_table {
+            boot::write(file, &settings)?;
+        }
         if settings.proxy_port.is_some() {
             routing::set_up(&settings.pod_cidrs).await?;
         } else {
@@ -102,26 +114,34 @@ impl Node {
         let own = registry.sub_registry_with_prefix("node");
         let metrics = Metrics::register(own);
         let drops = nflog::Metrics::register(own);
-        let (condition, conditions) = channel::channel(Condition::Waiting);
+        let (condition, conditions) = channel::channel(Condition::Waiting {
+            node: self.node_name.clone(),
+        });
         let (change, changes) = channel::channel(None);
+        let resets = Resets::open();
+        let (tally, tallies) = channel::channel(Vec::new());
         let (unseen, bridges) = channel::channel(Some(Unseen::not_yet()));
         let pages = Admin {
             condition: conditions,
             unseen: bridges,
+            tallies,
             registry: Arc::new(registry),
         };
         let agent = Agent {
             kernel: Nft,
             settings: settings.clone(),
             snapshots: snapshots.clone(),
+            node: self.node_name.clone(),
             condition,
             changes: change,
+            tallies: tally,
             metrics: metrics.clone(),
         };
         let revocations = Revocations {
             changes,
             snapshots: snapshots.clone(),
             settings: settings.clone(),
+            resets: resets.clone(),
             metrics,
         };
         let bridges = Bridges {
@@ -130,7 +150,13 @@ impl Node {
         };
         tokio::spawn(bridges.run(shutdown.clone()));
         tokio::spawn(revocations.run(shutdown.clone()));
-        tokio::spawn(tell_drops(settings, snapshots, drops, shutdown.clone()));
+        tokio::spawn(tell_drops(
+            settings,
+            snapshots,
+            resets,
+            drops,
+            shutdown.clone(),
+        ));
         let (served, ()) = tokio::join!(
             pages.run(listener, shutdown.clone()),
             agent.run(shutdown.clone())
@@ -139,12 +165,16 @@ impl Node {
     }
 }
 
-/// Removes the table, the rules and the routes of the node plane, whatever fails on the way.
+/// Removes the table, the rules and the routes of the node plane, and the file of its boot table, whatever fails on
+/// the way.
 ///
 /// # Errors
 /// [`Error::Cleanup`] tells everything that is still there.
-pub async fn clean_up() -> Result<(), Error> {
+pub async fn clean_up(boot_table: Option<&Path>) -> Result<(), Error> {
     let mut failures = Vec::new();
+    if let Some(Err(error)) = boot_table.map(boot::remove) {
+        failures.push(error.to_string());
+    }
     if let Err(error) = Nft.run(&ruleset::cleanup()).await {
         failures.push(error.to_string());
     }
@@ -164,6 +194,7 @@ const DROPS_PAUSE: Duration = Duration::from_secs(5);
 async fn tell_drops(
     settings: ruleset::Settings,
     snapshots: channel::Receiver<Option<Arc<Snapshot>>>,
+    resets: Resets,
     metrics: nflog::Metrics,
     shutdown: CancellationToken,
 ) {
@@ -173,7 +204,9 @@ async fn tell_drops(
             let error = match nflog::Listener::bind(settings.nflog_group).await {
                 Ok(listener) => {
                     let pod_cidrs = &settings.pod_cidrs;
-                    listener.run(pod_cidrs, &snapshots, &metrics, report).await
+                    listener
+                        .run(pod_cidrs, &snapshots, &resets, &metrics, report)
+                        .await
                 }
                 Err(error) => error,
             };

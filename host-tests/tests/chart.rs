@@ -83,6 +83,7 @@ fn values_that_mean_nothing_are_refused() {
         ("distributor.replicas=many", "replicas"),
         ("node.enabled=true,node.redirect=All", "clusterCidrs"),
         ("node.redirect=Sometimes", "redirect"),
+        ("node.deniedTcp=Maybe", "deniedTcp"),
         ("node.controlPlanes={fd00::1:18000}", "controlPlanes"),
         ("images.pullPolicy=Sometimes", "pullPolicy"),
         ("networkPolicy.apiServerPorts={0}", "apiServerPorts"),
@@ -208,13 +209,18 @@ fn nobody_may_more_than_this() -> Result<()> {
 }
 
 #[test]
-fn the_distributor_has_no_privilege_and_the_node_has_one() -> Result<()> {
+fn the_distributor_has_no_privilege_and_the_node_those_of_its_network() -> Result<()> {
     let objects = render(EVERYTHING)?;
     let distributor = &find(&objects, "Deployment", "sidewall")?["spec"]["template"];
     let node = &find(&objects, "DaemonSet", "sidewall-node")?["spec"]["template"];
     ensure!(distributor["spec"]["securityContext"]["runAsNonRoot"] == true);
-    for (pod, added) in [(distributor, Value::Null), (node, json!(["NET_ADMIN"]))] {
+    for pod in [distributor, node] {
         for container in containers(pod) {
+            let added = match container["name"].as_str() {
+                Some("agent") => json!(["NET_ADMIN", "NET_RAW"]),
+                Some("envoy") => json!(["NET_ADMIN"]),
+                _ => Value::Null,
+            };
             let context = &container["securityContext"];
             ensure!(
                 context["readOnlyRootFilesystem"] == true
@@ -227,7 +233,15 @@ fn the_distributor_has_no_privilege_and_the_node_has_one() -> Result<()> {
         }
         ensure!(pod["spec"]["securityContext"]["seccompProfile"]["type"] == "RuntimeDefault");
         let volumes = pod["spec"]["volumes"].as_array().unwrap();
-        ensure!(volumes.iter().all(|volume| volume["hostPath"].is_null()));
+        let mounted = volumes
+            .iter()
+            .filter_map(|it| it["hostPath"]["path"].as_str());
+        let folders = if pod == node {
+            vec!["/var/lib/sidewall", "/etc/systemd/system"]
+        } else {
+            Vec::new()
+        };
+        ensure!(mounted.eq(folders));
         ensure!(pod["spec"]["hostPID"].is_null());
     }
     Ok(())
@@ -340,6 +354,34 @@ fn redirection_is_asked_for() -> Result<()> {
     let default = render(&["--set=node.enabled=true"])?;
     let node = &find(&default, "DaemonSet", "sidewall-node")?["spec"]["template"];
     ensure!(containers(node).len() == 1, "the kernel decides by default");
+    Ok(())
+}
+
+/// The agent writes what the unit loads, and neither is there unless asked for.
+#[test]
+fn the_boot_table_is_where_its_unit_looks_for_it() -> Result<()> {
+    let objects = render(EVERYTHING)?;
+    let node = &find(&objects, "DaemonSet", "sidewall-node")?["spec"]["template"];
+    let file = "/var/lib/sidewall/boot.nft";
+    let argument = format!("--boot-table={file}");
+    ensure!(arguments(node, "agent")?.contains(&argument.as_str()));
+    let unit =
+        fs::read_to_string(artifact::repository().join("envoy/chart/files/sidewall-boot.service"))?;
+    ensure!(
+        unit.contains(&format!("ExecStart=nft -f {file}\n")),
+        "{unit}"
+    );
+    let installs = containers(node)
+        .into_iter()
+        .find(|it| it["name"] == "boot-unit");
+    let installed = &installs.context("an init container")?["env"][0]["value"];
+    ensure!(installed == unit.as_str(), "{installed}");
+
+    let plain = render(&["--set=node.enabled=true"])?;
+    let node = &find(&plain, "DaemonSet", "sidewall-node")?["spec"]["template"];
+    ensure!(node["spec"]["initContainers"].is_null());
+    let volumes = node["spec"]["volumes"].as_array().context("volumes")?;
+    ensure!(volumes.iter().all(|volume| volume["hostPath"].is_null()));
     Ok(())
 }
 

@@ -11,6 +11,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use sidewall_host_tests::harness;
 use sidewall_host_tests::lab::{Family, Lab, LabConfig, Plane, Probe, Redirect};
+use sidewall_host_tests::probe::Protocol;
 use world::{pod, policy, three_pods};
 
 const FROM_B: &str = "podSelector: {matchLabels: {app: a}}, ingress: [{from: [{podSelector: {matchLabels: {app: b}}}], ports: [{port: 80}]}]";
@@ -22,6 +23,10 @@ const PATIENCE: Duration = Duration::from_secs(10);
 fn main() -> ExitCode {
     harness::main(&[
         ("a_dropped_packet_is_recorded_with_its_policy", drops),
+        (
+            "what_audited_policies_would_deny_passes_and_is_recorded",
+            audited,
+        ),
         ("live_connections_end_whoever_carries_them", cuts),
     ])
 }
@@ -67,6 +72,67 @@ fn drops() -> Result<()> {
                     "{field} should be {value}: {record}"
                 );
             }
+        }
+    }
+    Ok(())
+}
+
+/// In every protocol, on lines of their own and on bridges, ingress and egress; and the counters of those policies.
+fn audited() -> Result<()> {
+    let audited = |name: &str, spec: &str| {
+        let annotated = "metadata: {annotations: {sidewall.dev/mode: audit}, ";
+        policy(name, spec).replace("metadata: {", annotated)
+    };
+    let out = "podSelector: {matchLabels: {app: b}}, policyTypes: [Egress]";
+    let policies = [
+        audited("in", FROM_B),
+        audited("out", out),
+        policy(
+            "open",
+            "podSelector: {matchLabels: {app: b}}, ingress: [{}]",
+        ),
+    ];
+    for config in [LabConfig::default(), LabConfig::default().bridged()] {
+        let lab = Lab::start(
+            config
+                .plane(Plane::Node)
+                .manifest("cluster.yaml", three_pods())
+                .manifest("policies.yaml", policies.join("---\n")),
+        )?;
+        for (from, direction, policies, side) in [
+            ("default/c", "ingress", json!(["default/in"]), "default/a"),
+            ("default/b", "egress", json!(["default/out"]), "default/b"),
+        ] {
+            for protocol in [Protocol::Tcp, Protocol::Udp, Protocol::Sctp, Protocol::Icmp] {
+                let port = if protocol == Protocol::Icmp { 0 } else { 81 };
+                let probe = Probe::new(from, "default/a", port)?.by(protocol);
+                for result in lab.probe(&[probe])? {
+                    ensure!(result.answered, "an audited policy denied: {result}");
+                }
+                wait_for(&lab, |record| {
+                    record["verdict"] == "would-deny"
+                        && record["direction"] == direction
+                        && record["pod"] == side
+                        && record["policies"] == policies
+                        && record["protocol"] == protocol.to_string()
+                })
+                .with_context(|| format!("{direction} over {protocol}"))?;
+            }
+        }
+        let to_b = Probe::new("default/c", "default/b", 80)?;
+        lab.probe(&[to_b.clone(), to_b])?;
+        let metrics = lab.agent_get("node-1", "/metrics")?;
+        for labels in [
+            r#"{direction="ingress",verdict="would-deny",policies="default/in"}"#,
+            r#"{direction="egress",verdict="would-deny",policies="default/out"}"#,
+            r#"{direction="ingress",verdict="allow",policies="default/open"}"#,
+        ] {
+            let series = format!("sidewall_node_policy_packets_total{labels} ");
+            let count = metrics.lines().find_map(|line| line.strip_prefix(&series));
+            let count: u64 = count
+                .with_context(|| format!("{series} in\n{metrics}"))?
+                .parse()?;
+            ensure!(count >= 4, "{series}{count}");
         }
     }
     Ok(())

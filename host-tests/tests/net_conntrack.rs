@@ -1,6 +1,6 @@
 //! Ending live connections through the kernel's own connection table.
 
-#[path = "net_conntrack/agent.rs"]
+#[path = "net_support/agent.rs"]
 mod agent;
 #[path = "net_conntrack/changes.rs"]
 mod changes;

@@ -16,6 +16,7 @@ use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 use sidewall_distributor::node::nflog::{Listener, Metrics, Prefix};
+use sidewall_distributor::node::resets::Resets;
 use sidewall_host_tests::harness;
 use sidewall_host_tests::net::{Netns, Topology};
 use sidewall_host_tests::wasm_host::scene::{pods, tcp};
@@ -38,8 +39,8 @@ fn main() -> ExitCode {
 /// The lab with a node that drops all of its pods' traffic and logs it.
 fn lab() -> Result<Topology> {
     let lab = topology()?;
-    let [egress, ingress, unknown] =
-        Prefix::ALL.map(|prefix| format!("log prefix \"{}\" group {GROUP}", prefix.as_str()));
+    let [egress, ingress, unknown] = [Prefix::Egress, Prefix::Ingress, Prefix::Unknown]
+        .map(|prefix| format!("log prefix \"{}\" group {GROUP}", prefix.as_str()));
     nft(
         lab.node(NODE)?,
         &format!(
@@ -86,7 +87,13 @@ impl Log {
                     let _ = records.send(fields(record).expect("a record"));
                 };
                 let error = listener
-                    .run(&pod_cidrs(), &subscription, &metrics, report)
+                    .run(
+                        &pod_cidrs(),
+                        &subscription,
+                        &Resets::open(),
+                        &metrics,
+                        report,
+                    )
                     .await;
                 panic!("{}", chain(error));
             })
@@ -263,6 +270,7 @@ fn lost() -> Result<()> {
     let metrics = Metrics::register(&mut registry);
     within(lab.node(NODE)?, async {
         let listener = Listener::bind(GROUP).await?;
+        let resets = Resets::open();
         // Nobody reads meanwhile.
         a.run(|| -> Result<()> {
             let socket = std::net::UdpSocket::bind(at("0.0.0.0", 5000))?;
@@ -275,7 +283,7 @@ fn lost() -> Result<()> {
             records.fetch_add(1, Ordering::Relaxed);
         };
         let cidrs = pod_cidrs();
-        let running = listener.run(&cidrs, &snapshots, &metrics, report);
+        let running = listener.run(&cidrs, &snapshots, &resets, &metrics, report);
         let late = async {
             tokio::time::sleep(Duration::from_millis(500)).await;
             // The number of a packet that does arrive tells how many did not.

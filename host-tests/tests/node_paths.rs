@@ -3,6 +3,8 @@
 
 #[path = "node_paths/bridges.rs"]
 mod bridges;
+#[path = "node_paths/denied.rs"]
+mod denied;
 #[path = "node_paths/dodging.rs"]
 mod dodging;
 #[path = "node_paths/edges.rs"]
@@ -34,6 +36,18 @@ fn main() -> ExitCode {
         ("only_the_own_node_reaches_closed_pods", edges::own_node),
         ("replies_pass", edges::replies),
         ("drops_are_recorded_and_counted", edges::records),
+        (
+            "both_ends_of_a_live_connection_that_is_denied_are_reset",
+            denied::live_ones_are_reset,
+        ),
+        (
+            "both_ends_of_a_live_connection_that_is_denied_are_reset_on_bridges",
+            denied::live_ones_are_reset_on_bridges,
+        ),
+        (
+            "a_denied_connection_is_refused_or_dropped_as_the_agent_is_told",
+            denied::new_ones_are_refused_or_dropped,
+        ),
         (
             "a_process_that_dodges_its_sidecar_is_judged",
             dodging::past_the_sidecar,

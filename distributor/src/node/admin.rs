@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::agent::Condition;
 use super::bridges::Unseen;
+use super::ruleset::Tallies;
 use super::{kernel, metrics};
 use crate::metrics::{CONTENT_TYPE, encode};
 
@@ -22,6 +23,7 @@ use crate::metrics::{CONTENT_TYPE, encode};
 pub(super) struct Admin {
     pub(super) condition: watch::Receiver<Condition>,
     pub(super) unseen: watch::Receiver<Option<Unseen>>,
+    pub(super) tallies: watch::Receiver<Tallies>,
     pub(super) registry: Arc<Registry>,
 }
 
@@ -51,7 +53,7 @@ async fn ready(State(admin): State<Admin>) -> impl IntoResponse {
     let condition = admin.condition.borrow();
     let code = match &*condition {
         Condition::Enforcing { .. } => StatusCode::OK,
-        Condition::Waiting | Condition::Failing(_) => StatusCode::SERVICE_UNAVAILABLE,
+        Condition::Waiting { .. } | Condition::Failing(_) => StatusCode::SERVICE_UNAVAILABLE,
     };
     (code, format!("{}\n", *condition))
 }
@@ -61,7 +63,8 @@ async fn scrape(State(admin): State<Admin>) -> impl IntoResponse {
     let packets = kernel::counters()
         .await
         .map_err(|error| failed(error.to_string()))?;
-    let text = encode(&[&admin.registry, &metrics::of_kernel(&packets)])
+    let of_kernel = metrics::of_kernel(&packets, &admin.tallies.borrow());
+    let text = encode(&[&admin.registry, &of_kernel])
         .map_err(|error| failed(format!("cannot encode the metrics: {error}")))?;
     Ok::<_, (StatusCode, String)>(([(header::CONTENT_TYPE, CONTENT_TYPE)], text))
 }

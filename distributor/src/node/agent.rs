@@ -29,7 +29,7 @@ use tracing::{debug, error, info, warn};
 
 use super::kernel::{Kernel, KernelError};
 use super::metrics::Metrics;
-use super::ruleset::{Existing, Plan, Planner, Settings, replace, transition};
+use super::ruleset::{Existing, Plan, Planner, Settings, Tallies, replace, transition};
 
 /// The pause after a failure, doubled with each one that follows.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -48,7 +48,10 @@ const DOUBT: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Condition {
     /// No snapshot has arrived yet.
-    Waiting,
+    Waiting {
+        /// The name of this node.
+        node: String,
+    },
     /// The table is that of this snapshot.
     Enforcing {
         revision: Revision,
@@ -62,8 +65,10 @@ pub(super) enum Condition {
 impl fmt::Display for Condition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Waiting => f.write_str(
-                "not ready: no snapshot has arrived yet; pods are closed, or as an earlier agent left them",
+            Self::Waiting { node } => write!(
+                f,
+                "not ready: no snapshot has arrived yet; pods are closed, or as an earlier agent left them. The \
+                 distributor has a snapshot for each Node: is there one named {node}?"
             ),
             Self::Enforcing {
                 revision,
@@ -89,10 +94,14 @@ impl fmt::Display for Condition {
 pub(super) struct Agent<K> {
     pub(super) kernel: K,
     pub(super) settings: Settings,
+    /// The name of its node.
+    pub(super) node: String,
     pub(super) snapshots: watch::Receiver<Option<Arc<Snapshot>>>,
     pub(super) condition: watch::Sender<Condition>,
     /// Is told when the table was changed last.
     pub(super) changes: watch::Sender<Option<Instant>>,
+    /// The counters of single policies in the table.
+    pub(super) tallies: watch::Sender<Tallies>,
     pub(super) metrics: Metrics,
 }
 
@@ -176,6 +185,8 @@ impl<K: Kernel> Agent<K> {
                 self.metrics.generation.inc();
                 self.tell(snapshot.as_deref());
                 debug!(steps, ?took, "applied");
+                self.tallies
+                    .send_replace(memory.plan.as_ref().map(Plan::tallies).unwrap_or_default());
                 self.changes.send_replace(Some(Instant::now()));
             }
             Err(error) => self.fail(memory, &error),
@@ -290,7 +301,9 @@ impl<K: Kernel> Agent<K> {
                 revision: snapshot.revision(),
                 unredirected: self.unredirected(snapshot),
             },
-            None => Condition::Waiting,
+            None => Condition::Waiting {
+                node: self.node.clone(),
+            },
         };
         self.condition.send_if_modified(|last| {
             let differs = *last != condition;

@@ -5,32 +5,45 @@ use std::num::NonZeroU16;
 use std::path::PathBuf;
 
 use axum::http::Uri;
+use clap::builder::ArgPredicate;
 use ipnet::IpNet;
 
-use super::ruleset::Settings;
+use super::ruleset::{DeniedTcp, Settings};
 
 /// The arguments of `sidewall node`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// Take the node's rules and routes away instead; fine to run when there are none
+    /// Remove the node's rules, routes and boot table instead, whatever the other options say; fine to run when
+    /// there are none
     #[arg(long)]
     pub cleanup: bool,
 
     /// What there is to enforce
     #[command(flatten)]
-    pub node: Option<Node>,
+    pub node: Node,
 }
 
 /// Which node this is and where it gets its snapshots.
 #[derive(Clone, Debug, clap::Args)]
-#[group(conflicts_with = "cleanup")]
 pub struct Node {
     /// The name of this node's Node object
-    #[arg(long, value_name = "NAME")]
+    #[arg(
+        long,
+        value_name = "NAME",
+        required = false,
+        required_unless_present = "cleanup",
+        default_value_if("cleanup", ArgPredicate::IsPresent, "")
+    )]
     pub node_name: String,
 
     /// The distributor's xDS address, such as `https://10.96.0.50:18000`; `http://` where it serves plain text
-    #[arg(long, value_name = "URL")]
+    #[arg(
+        long,
+        value_name = "URL",
+        required = false,
+        required_unless_present = "cleanup",
+        default_value_if("cleanup", ArgPredicate::IsPresent, "/")
+    )]
     pub distributor: Uri,
 
     /// Who signs the distributor's certificate (PEM); read again at each connection
@@ -76,6 +89,15 @@ pub struct Node {
     #[arg(long, value_name = "GROUP", default_value = "4747")]
     pub nflog_group: u16,
 
+    /// What becomes of new TCP connections that a policy denies
+    #[arg(long, value_enum, value_name = "HOW", default_value_t)]
+    pub denied_tcp: DeniedTcp,
+
+    /// Write the table of a node without snapshots to this file: loaded at boot, it closes the node's pods until the
+    /// agent runs
+    #[arg(long, value_name = "FILE")]
+    pub boot_table: Option<PathBuf>,
+
     /// Where /healthz, /readyz and /metrics are; port 0 takes a free one
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:18081")]
     pub admin_listen: SocketAddr,
@@ -91,6 +113,57 @@ impl Node {
             service_cidrs: self.service_cidrs.clone(),
             proxy_port: self.proxy_port.map(NonZeroU16::get),
             nflog_group: self.nflog_group,
+            denied_tcp: self.denied_tcp,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn parse(line: &str) -> Result<Args, String> {
+        let parsed = Line::try_parse_from(line.split_whitespace());
+        parsed
+            .map(|line| line.args)
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn cleaning_up_needs_no_other_option_and_takes_every_one() {
+        assert!(parse("node --cleanup").unwrap().cleanup);
+        let enforcing = "node --node-name=n1 --distributor=http://127.0.0.1:1 --pod-cidr=10.244.1.0/24 \
+                         --cluster-cidr=10.244.0.0/16 --proxy-port=15100 --denied-tcp=reset --boot-table=/x";
+        assert!(!parse(enforcing).unwrap().cleanup);
+        assert!(parse(&format!("{enforcing} --cleanup")).unwrap().cleanup);
+        assert!(
+            parse("node --cleanup --admin-listen=127.0.0.1:1")
+                .unwrap()
+                .cleanup
+        );
+    }
+
+    #[test]
+    fn an_agent_needs_its_node_and_its_distributor() {
+        for (line, missing) in [
+            ("node", "--node-name"),
+            ("node --node-name=n1", "--distributor"),
+            ("node --distributor=http://127.0.0.1:1", "--node-name"),
+            (
+                "node --node-name=n1 --distributor=http://127.0.0.1:1 --proxy-port=1",
+                "--cluster-cidr",
+            ),
+        ] {
+            let error = parse(line).unwrap_err();
+            assert!(error.contains(missing), "{line}: {error}");
         }
     }
 }

@@ -43,6 +43,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::netlink::{CONNTRACK, NLM_F_DUMP, Reply, Request, Socket, Subject, messages};
+use super::resets::Resets;
 use super::ruleset::Settings;
 pub use docket::{Docket, Graces};
 use entry::Entry;
@@ -107,6 +108,7 @@ pub async fn revoke(
     snapshots: &watch::Receiver<Option<Arc<Snapshot>>>,
     settings: &Settings,
     docket: &mut Docket,
+    resets: &Resets,
     mut report: impl FnMut(&Record),
 ) -> Result<(), Error> {
     let mut court = Court::new(snapshots, settings, docket).map_err(Error::Addresses)?;
@@ -134,7 +136,10 @@ pub async fn revoke(
             let outcomes = carry_out(&mut changes, batch).await;
             for (order, outcome) in batch.iter().zip(outcomes.map_err(step("end"))?) {
                 match outcome {
-                    Ok(()) => order.record.iter().for_each(&mut report),
+                    Ok(()) => {
+                        order.record.iter().for_each(&mut report);
+                        order.reset.iter().for_each(|ends| resets.begin(ends));
+                    }
                     // It ended by itself.
                     Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                     Err(error) => refusals.push(error),

@@ -2,12 +2,16 @@
 
 use std::collections::BTreeMap;
 
+use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
-use super::ruleset::COUNTERS;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::ruleset::{COUNTERS, Tallies};
 
 /// What the agent counts. Clones share the counters.
 #[derive(Clone, Debug)]
@@ -81,13 +85,72 @@ impl Metrics {
     }
 }
 
+/// Which first packets a counter of single policies counts.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfPolicies {
+    direction: &'static str,
+    verdict: &'static str,
+    /// All that isolate the pods together, as `namespace/name`, comma-separated.
+    policies: String,
+}
+
+/// The longest list of policies in a label, in bytes. What is longer ends with a hash.
+const LONGEST_LABEL: usize = 512;
+
 /// The kernel's counters, as metrics of one scrape.
-pub(super) fn of_kernel(packets: &BTreeMap<String, u64>) -> Registry {
+pub(super) fn of_kernel(packets: &BTreeMap<String, u64>, tallies: &Tallies) -> Registry {
     let mut registry = Registry::with_prefix("sidewall_node");
+    let count = |name: &str| packets.get(name).copied().unwrap_or_default();
     for (name, help) in COUNTERS {
         let counter: Counter = Counter::default();
-        counter.inc_by(packets.get(name).copied().unwrap_or_default());
+        counter.inc_by(count(name));
         registry.register(format!("{name}_packets"), help, counter);
     }
+    let of_policies = Family::<OfPolicies, Counter>::default();
+    for (name, tally) in tallies {
+        let labels = OfPolicies {
+            direction: tally.direction.as_str(),
+            verdict: tally.verdict.as_str(),
+            policies: label(&tally.policies),
+        };
+        of_policies.get_or_create(&labels).inc_by(count(name));
+    }
+    registry.register(
+        "policy_packets",
+        "First packets that a side with these policies allows, and packets that it denies or would deny",
+        of_policies,
+    );
     registry
+}
+
+/// The names, cut where the label gets too long, and still another one for other names.
+fn label(policies: &[String]) -> String {
+    let all = policies.join(",");
+    if all.len() <= LONGEST_LABEL {
+        return all;
+    }
+    let end = all.floor_char_boundary(LONGEST_LABEL);
+    let kept = all.get(..end).unwrap_or_default();
+    format!(
+        "{kept}… ({} in all, {:016x})",
+        policies.len(),
+        xxh3_64(all.as_bytes())
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_lists_of_policies_stay_apart() {
+        let list = |last: &str| {
+            let names = (0..40).map(|number| format!("a-namespace/a-policy-with-a-name-{number}"));
+            names.chain([last.to_owned()]).collect::<Vec<_>>()
+        };
+        let (one, other) = (label(&list("x/y")), label(&list("x/z")));
+        assert_ne!(one, other);
+        assert!(one.len() < LONGEST_LABEL + 64, "{one}");
+        assert_eq!(label(&["a/b".to_owned(), "a/c".to_owned()]), "a/b,a/c");
+    }
 }

@@ -1,4 +1,4 @@
-//! Says which packets the kernel dropped, and why.
+//! Says which packets the kernel dropped, or would drop if audited policies were enforced, and why.
 //!
 //! The kernel's rules send a copy of what they drop, as far as their rate limit lets them, to a log
 //! group. Here each copy is judged again by the snapshot in force and becomes one decision record,
@@ -25,6 +25,7 @@ use sidewall_policy::snapshot::Snapshot;
 use tokio::sync::watch;
 
 use super::netlink::{Reply, Socket, messages};
+use super::resets::Resets;
 use super::seen::{Fate, Seen};
 pub use metrics::Metrics;
 use packet::Logged;
@@ -90,7 +91,8 @@ impl Listener {
         Ok(Self { socket })
     }
 
-    /// Turns what arrives into records, for ever. `pod_cidrs` are this node's pod ranges.
+    /// Turns what arrives into records, and packets of silenced connections into resets. `pod_cidrs` are this
+    /// node's pod ranges.
     ///
     /// # Errors
     /// The one way it ends: the socket stopped working.
@@ -98,6 +100,7 @@ impl Listener {
         mut self,
         pod_cidrs: &[IpNet],
         snapshots: &watch::Receiver<Option<Arc<Snapshot>>>,
+        resets: &Resets,
         metrics: &Metrics,
         mut report: impl FnMut(&Record),
     ) -> Error {
@@ -119,17 +122,21 @@ impl Listener {
                 };
                 let logged = Logged::read(attributes);
                 metrics.count_lost(missing(&mut next, logged.number));
+                if logged.prefix == Some(Prefix::Silenced) {
+                    logged
+                        .packet
+                        .iter()
+                        .for_each(|packet| resets.forward(packet));
+                    continue;
+                }
                 let Some(seen) = logged.seen else {
                     metrics.count_unreadable();
                     continue;
                 };
                 metrics.count_record(logged.prefix);
-                report(&record(
-                    &seen,
-                    logged.prefix,
-                    snapshot.as_deref(),
-                    pod_cidrs,
-                ));
+                record(&seen, logged.prefix, snapshot.as_deref(), pod_cidrs)
+                    .iter()
+                    .for_each(&mut report);
             }
         }
     }
@@ -155,23 +162,31 @@ fn missing(next: &mut Option<u32>, number: Option<u32>) -> u32 {
     expected.map_or(0, |expected| number.wrapping_sub(expected))
 }
 
+/// `None` for a packet that passed and that audited policies allow by now.
 fn record(
     seen: &Seen,
     prefix: Option<Prefix>,
     snapshot: Option<&Snapshot>,
     pod_cidrs: &[IpNet],
-) -> Record {
+) -> Option<Record> {
+    let side = prefix.and_then(Prefix::direction);
     let Some(snapshot) = snapshot else {
-        return seen.closed(NO_SNAPSHOT, None);
+        return Some(seen.closed(NO_SNAPSHOT, None));
     };
-    match seen.judge(snapshot, pod_cidrs) {
+    let fate = seen.judge(snapshot, pod_cidrs);
+    if prefix.is_some_and(Prefix::is_audited) {
+        return match fate {
+            Fate::Allowed(decision) if decision.would_deny() => {
+                Some(seen.record(snapshot, &decision, side))
+            }
+            _ => None,
+        };
+    }
+    Some(match fate {
         Fate::Denied(decision) => seen.record(snapshot, &decision, None),
         Fate::Unknown => seen.unknown(snapshot),
-        Fate::Allowed(decision) => {
-            let side = prefix.and_then(Prefix::direction);
-            seen.record(snapshot, &decision, side).overtaken()
-        }
-    }
+        Fate::Allowed(decision) => seen.record(snapshot, &decision, side).overtaken(),
+    })
 }
 
 #[cfg(test)]

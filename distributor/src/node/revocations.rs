@@ -14,6 +14,7 @@ use tracing::{error, warn};
 use super::agent::at;
 use super::conntrack::{self, Docket, Graces};
 use super::metrics::Metrics;
+use super::resets::Resets;
 use super::ruleset::Settings;
 
 /// How long after a change connections are judged again: a packet that was judged before the change may
@@ -37,6 +38,7 @@ pub(super) struct Revocations {
     pub(super) changes: watch::Receiver<Option<Instant>>,
     pub(super) snapshots: watch::Receiver<Option<Arc<Snapshot>>>,
     pub(super) settings: Settings,
+    pub(super) resets: Resets,
     pub(super) metrics: Metrics,
 }
 
@@ -81,9 +83,10 @@ impl Revocations {
         let Self {
             snapshots,
             settings,
+            resets,
             ..
         } = self;
-        let outcome = conntrack::revoke(snapshots, settings, docket, report).await;
+        let outcome = conntrack::revoke(snapshots, settings, docket, resets, report).await;
         let took = started.elapsed();
         self.metrics.scan_seconds.observe(took.as_secs_f64());
         outcome.inspect_err(|error| error!("{error}")).is_ok()

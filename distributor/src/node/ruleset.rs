@@ -33,7 +33,8 @@ mod text;
 
 pub use base::{COUNTERS, DELIVER, SILENCED, UPSTREAM};
 pub use existing::{Existing, UnreadableListing, replace};
-pub use plan::{Plan, Planner, Settings};
+pub(super) use plan::Tallies;
+pub use plan::{DeniedTcp, Plan, Planner, Settings};
 pub use steps::{Step, cleanup, install, transition};
 
 /// The table's name, of family `inet`.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use sidewall_distributor::node::Node;
-use sidewall_distributor::node::ruleset::Settings;
+use sidewall_distributor::node::ruleset::{DeniedTcp, Settings};
 use sidewall_host_tests::http;
 use sidewall_host_tests::net::Netns;
 use sidewall_policy::snapshot::Snapshot;
@@ -28,6 +28,7 @@ pub fn settings() -> Result<Settings> {
         cluster_cidrs: vec![CLUSTER_CIDR.parse()?],
         control_planes: Vec::new(),
         service_cidrs: Vec::new(),
+        denied_tcp: DeniedTcp::Drop,
         proxy_port: None,
         nflog_group: NFLOG_GROUP,
     })
@@ -55,7 +56,9 @@ impl Agent {
             cluster_cidrs: vec![CLUSTER_CIDR.parse()?],
             control_planes: Vec::new(),
             proxy_port: None,
+            boot_table: None,
             service_cidrs: Vec::new(),
+            denied_tcp: DeniedTcp::Drop,
             nflog_group: NFLOG_GROUP,
             admin_listen: ADMIN.parse()?,
         };

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use sidewall_distributor::node::conntrack::{self, Docket, Graces};
+use sidewall_distributor::node::resets::Resets;
 use sidewall_distributor::node::ruleset::Settings;
 use sidewall_host_tests::bench;
 use sidewall_host_tests::net::Netns;
@@ -118,8 +119,9 @@ fn judge(
             proxied: long,
             silenced: long,
         });
+        let resets = Resets::open();
         let started = Instant::now();
-        let judging = conntrack::revoke(&snapshots, settings, &mut docket, |_| ended += 1);
+        let judging = conntrack::revoke(&snapshots, settings, &mut docket, &resets, |_| ended += 1);
         runtime.block_on(judging)?;
         Ok((started.elapsed(), ended))
     })?

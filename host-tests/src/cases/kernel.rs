@@ -13,7 +13,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use sidewall_distributor::node::ruleset::Settings;
+use sidewall_distributor::node::ruleset::{DeniedTcp, Settings};
 
 use super::engine::by_nodes;
 use super::run::{Enforcer, run};
@@ -115,6 +115,7 @@ impl Kernel {
                     cluster_cidrs: cluster_cidrs.clone(),
                     control_planes: Vec::new(),
                     service_cidrs: Vec::new(),
+                    denied_tcp: DeniedTcp::Drop,
                     proxy_port: Some(15_100),
                     nflog_group: 4747,
                 };

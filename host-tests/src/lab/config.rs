@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use sidewall_distributor::node::ruleset::DeniedTcp;
+
 use super::{Plane, Redirect, Source};
 use crate::envoy::template;
 use crate::net::Wiring;
@@ -19,6 +21,7 @@ pub struct LabConfig {
     pub(super) probe_width: usize,
     pub(super) enforce_own_node_egress: bool,
     pub(super) redirect: Redirect,
+    pub(super) denied_tcp: DeniedTcp,
     pub(super) sidecar: SidecarTemplate,
     pub(super) relayed: bool,
     pub(super) wiring: Wiring,
@@ -56,6 +59,7 @@ impl Default for LabConfig {
             probe_width: 16,
             enforce_own_node_egress: false,
             redirect: Redirect::default(),
+            denied_tcp: DeniedTcp::default(),
             sidecar: SidecarTemplate::default(),
             relayed: false,
             wiring: Wiring::default(),
@@ -124,6 +128,13 @@ impl LabConfig {
     #[must_use]
     pub fn redirect(mut self, redirect: Redirect) -> Self {
         self.redirect = redirect;
+        self
+    }
+
+    /// What nodes do with new TCP connections that a policy denies; they drop them by default.
+    #[must_use]
+    pub fn denied_tcp(mut self, denied_tcp: DeniedTcp) -> Self {
+        self.denied_tcp = denied_tcp;
         self
     }
 

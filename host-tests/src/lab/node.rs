@@ -4,7 +4,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
+use clap::ValueEnum as _;
 use ipnet::IpNet;
+use sidewall_distributor::node::ruleset::DeniedTcp;
 
 use super::daemon::{Daemon, Spec};
 use super::proxy::Proxy;
@@ -42,6 +44,8 @@ pub(super) struct Place<'a> {
     pub(super) cluster_cidrs: &'a [IpNet],
     /// Where the node's Envoy takes redirected connections.
     pub(super) proxy_port: Option<u16>,
+    /// What becomes of denied TCP.
+    pub(super) denied_tcp: DeniedTcp,
 }
 
 /// The command line of `sidewall node`.
@@ -53,6 +57,9 @@ pub(super) fn arguments(place: &Place<'_>) -> Vec<String> {
     let control_planes = place.control_planes.iter();
     arguments.extend(control_planes.map(|address| format!("--control-plane={address}")));
     arguments.extend(place.proxy_port.map(|port| format!("--proxy-port={port}")));
+    if let Some(denied_tcp) = place.denied_tcp.to_possible_value() {
+        arguments.push(format!("--denied-tcp={}", denied_tcp.get_name()));
+    }
     for (option, ranges) in [
         ("--pod-cidr", place.pod_cidrs),
         ("--cluster-cidr", place.cluster_cidrs),

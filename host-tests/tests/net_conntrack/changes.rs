@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use sidewall_distributor::node::conntrack;
+use sidewall_distributor::node::resets::Resets;
 use sidewall_host_tests::net::Topology;
 use tokio::sync::watch;
 
@@ -47,8 +48,9 @@ pub fn meanwhile() -> Result<()> {
     };
     let settings = settings();
     let mut docket = patient();
-    let judging = conntrack::revoke(&snapshots, &settings, &mut docket, report);
-    within(node, judging)??;
+    within(node, async {
+        conntrack::revoke(&snapshots, &settings, &mut docket, &Resets::open(), report).await
+    })??;
     ensure!(
         0 < silenced && silenced < usize::from(FLOWS),
         "{silenced} of {FLOWS} fell silent"

@@ -17,7 +17,8 @@ use nix::sys::socket::{
 };
 use serde_json::Value;
 use sidewall_distributor::node::conntrack::{self, Docket, Graces};
-use sidewall_distributor::node::ruleset::Settings;
+use sidewall_distributor::node::resets::Resets;
+use sidewall_distributor::node::ruleset::{DeniedTcp, Settings};
 use sidewall_host_tests::net::{Netns, Node, Plan, Pod, Topology};
 use sidewall_host_tests::wasm_host::scene::Scene;
 use sidewall_policy::model::{PortMatch, PortRange, Ports, Protocol};
@@ -72,6 +73,7 @@ pub fn settings() -> Settings {
         cluster_cidrs: pod_cidrs().into(),
         control_planes: Vec::new(),
         service_cidrs: Vec::new(),
+        denied_tcp: DeniedTcp::Drop,
         proxy_port: Some(15_100),
         nflog_group: 4747,
     }
@@ -225,8 +227,9 @@ pub fn revoke_by(
     let (_, snapshots) = watch::channel(Some(checked(snapshot)?));
     let mut records = Vec::new();
     let report = |record: &record::Record| records.push(fields(record));
-    let revocation = conntrack::revoke(&snapshots, settings, docket, report);
-    within(node, revocation)??;
+    within(node, async {
+        conntrack::revoke(&snapshots, settings, docket, &Resets::open(), report).await
+    })??;
     records.into_iter().collect()
 }
 

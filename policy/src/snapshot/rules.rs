@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use zerocopy::byteorder::little_endian::{U32, U128};
 
-use super::layout::{FLAG_ENFORCE_OWN_NODE_EGRESS, Span, TCP_KERNEL, TCP_SIDECAR, Table};
+use super::layout::{FLAG_ENFORCE_OWN_NODE_EGRESS, NONE, Span, TCP_KERNEL, TCP_SIDECAR, Table};
 use super::view::{TableView, View, slice};
 use super::{Snapshot, SubjectName};
 use crate::compile::OTHER_PROTOCOLS;
@@ -30,13 +30,17 @@ pub struct PodRules<'a> {
     pub ingress: TableRules<'a>,
     /// Connections that it opens: peers are destinations, after a Service has chosen its backend.
     pub egress: TableRules<'a>,
+    /// What would be enforced for `ingress` if audited policies were; `None` without any.
+    pub audit_ingress: Option<TableRules<'a>>,
+    /// The same for `egress`.
+    pub audit_egress: Option<TableRules<'a>>,
 }
 
 /// One direction of a pod, shared by all pods with the same [`TableRules::id`].
 ///
 /// The class of an address is its own one if [`TableRules::hosts`] has it, else that of the range it
-/// lies in, else 0; and it allows what [`TableRules::class`] lists. This is what is *enforced*:
-/// audited policies are not in it.
+/// lies in, else 0; and it allows what [`TableRules::class`] lists. Audited policies are in tables of
+/// their own.
 #[derive(Clone, Copy)]
 pub struct TableRules<'a> {
     view: &'a View<'a>,
@@ -73,6 +77,7 @@ impl Snapshot {
         subjects.filter_map(move |(subject, addresses)| {
             let group = view.groups.get(subject.group.get() as usize)?;
             let node = slice(view.node_addresses, subject.node)?;
+            let audited = |id: U32| (id.get() != NONE).then(|| TableRules { view, id: id.get() });
             Some(PodRules {
                 name: SubjectName {
                     namespace: view.text(subject.namespace),
@@ -96,6 +101,8 @@ impl Snapshot {
                     view,
                     id: group.egress.get(),
                 },
+                audit_ingress: audited(group.audit_ingress),
+                audit_egress: audited(group.audit_egress),
             })
         })
     }

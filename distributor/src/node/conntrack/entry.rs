@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use crate::node::netlink::{CONNTRACK, NLM_F_ACK, Request, Subject, attribute, be16, be32};
+use crate::node::resets::Ends;
 use crate::node::ruleset::SILENCED;
 use crate::node::seen::{Seen, has_ports};
 
@@ -50,6 +51,8 @@ pub(super) struct Entry<'a> {
     pub seen: Seen,
     /// What was dialled, before any DNAT; `None` without ports.
     pub dialled: Option<SocketAddr>,
+    /// Whom the answerer sends to, behind any masquerade; `None` without ports.
+    pub answered: Option<SocketAddr>,
     /// The zone it lives in; 0 is the default one.
     pub zone: u16,
     /// The mark of the connection.
@@ -77,6 +80,7 @@ impl<'a> Entry<'a> {
                 ports: opener.port.zip(answerer.port),
             },
             dialled: opener.dials,
+            answered: answerer.dials,
             zone: zone.and_then(be16).unwrap_or_default(),
             mark: attribute(attributes, CTA_MARK)
                 .and_then(be32)
@@ -97,6 +101,18 @@ impl<'a> Entry<'a> {
     pub(super) fn is_closed(&self) -> bool {
         self.tcp_state
             .is_some_and(|state| TCP_CLOSED.contains(&state))
+    }
+
+    /// Its ends as packets name them, if it is a TCP connection.
+    pub(super) fn tcp_ends(&self) -> Option<Ends> {
+        self.tcp_state?;
+        let (source, destination) = self.seen.ports?;
+        Some(Ends {
+            opener: SocketAddr::new(self.seen.source, source),
+            dialled: self.dialled?,
+            answerer: SocketAddr::new(self.seen.destination, destination),
+            answered: self.answered?,
+        })
     }
 
     /// Whether nothing passes on it any more.

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use super::docket::Docket;
 use super::entry::Entry;
 use crate::node::netlink::Request;
+use crate::node::resets::Ends;
 use crate::node::ruleset::{DELIVER, Settings};
 use crate::node::seen::{Fate, Seen, within};
 
@@ -40,6 +41,8 @@ pub(super) struct Order {
     pub request: Request,
     /// What is recorded once the kernel has done it.
     pub record: Option<Record>,
+    /// A TCP connection that is silenced: its ends are to be reset.
+    pub reset: Option<Ends>,
 }
 
 impl<'a> Court<'a> {
@@ -90,6 +93,7 @@ impl<'a> Court<'a> {
             return is_silenced.then(|| Order {
                 request: entry.silencing(false),
                 record: None,
+                reset: None,
             });
         }
         let is_proxied = !is_silenced && judge.is_proxied(entry);
@@ -98,17 +102,18 @@ impl<'a> Court<'a> {
             self.docket.acquit(|| entry.identity());
             return None;
         }
-        let request = if self.docket.is_due(entry.identity(), is_proxied, now) {
-            entry.deletion()
+        let (request, reset) = if self.docket.is_due(entry.identity(), is_proxied, now) {
+            (entry.deletion(), None)
         } else if is_silenced || is_proxied || entry.is_closed() {
             return None;
         } else {
-            entry.silencing(true)
+            (entry.silencing(true), entry.tcp_ends())
         };
         let is_told = !is_silenced && !entry.is_closed();
         Some(Order {
             request,
             record: is_told.then(|| self.record(judge, &entry.seen)).flatten(),
+            reset,
         })
     }
 

@@ -31,7 +31,7 @@ impl Metrics {
         }
         registry.register(
             "drop_records",
-            "Dropped packets that the kernel logged, by the side that dropped them",
+            "Packets that the kernel dropped, or passed against audited policies, and logged, by side",
             metrics.records.clone(),
         );
         registry.register(

@@ -13,21 +13,26 @@ const NFULA_SEQ: u16 = 12;
 
 /// What a log message says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Logged {
+pub(super) struct Logged<'a> {
     /// Its number, ascending from 0.
     pub number: Option<u32>,
     /// Why the packet was dropped; `None` for the words of a rule that is not Sidewall's.
     pub prefix: Option<Prefix>,
+    /// The packet, from its IP header on and maybe cut off.
+    pub packet: Option<&'a [u8]>,
     /// The packet's ends; `None` if the packet cannot be read.
     pub seen: Option<Seen>,
 }
 
-impl Logged {
-    pub(super) fn read(message: &[u8]) -> Self {
+impl<'a> Logged<'a> {
+    pub(super) fn read(message: &'a [u8]) -> Self {
         let mut logged = Self::default();
         for attribute in attributes(message) {
             match attribute.kind {
-                NFULA_PAYLOAD => logged.seen = seen(attribute.value),
+                NFULA_PAYLOAD => {
+                    logged.packet = Some(attribute.value);
+                    logged.seen = seen(attribute.value);
+                }
                 NFULA_PREFIX => logged.prefix = Prefix::read(attribute.value),
                 NFULA_SEQ => logged.number = be32(attribute.value),
                 _ => {}

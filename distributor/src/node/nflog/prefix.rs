@@ -2,7 +2,7 @@
 
 use sidewall_policy::model::Direction;
 
-/// The side on which the kernel dropped a packet, as the prefix of the log rule tells it.
+/// Why the kernel logged a packet, as the prefix of the log rule says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Prefix {
     /// The source's policies do not allow it.
@@ -11,11 +11,24 @@ pub enum Prefix {
     Ingress,
     /// An address of the node's pod range that no snapshot knows.
     Unknown,
+    /// It passed, and the source's audited policies do not allow it.
+    AuditedEgress,
+    /// It passed, and the destination's audited policies do not allow it.
+    AuditedIngress,
+    /// TCP of a connection that a change denies.
+    Silenced,
 }
 
 impl Prefix {
     /// Every prefix.
-    pub const ALL: [Self; 3] = [Self::Egress, Self::Ingress, Self::Unknown];
+    pub const ALL: [Self; 6] = [
+        Self::Egress,
+        Self::Ingress,
+        Self::Unknown,
+        Self::AuditedEgress,
+        Self::AuditedIngress,
+        Self::Silenced,
+    ];
 
     /// The text in the log rule.
     pub const fn as_str(self) -> &'static str {
@@ -23,6 +36,9 @@ impl Prefix {
             Self::Egress => "sidewall:egress",
             Self::Ingress => "sidewall:ingress",
             Self::Unknown => "sidewall:unknown",
+            Self::AuditedEgress => "sidewall:audited-egress",
+            Self::AuditedIngress => "sidewall:audited-ingress",
+            Self::Silenced => "sidewall:silenced",
         }
     }
 
@@ -40,15 +56,23 @@ impl Prefix {
             Self::Egress => "egress",
             Self::Ingress => "ingress",
             Self::Unknown => "unknown",
+            Self::AuditedEgress => "audited-egress",
+            Self::AuditedIngress => "audited-ingress",
+            Self::Silenced => "silenced",
         }
+    }
+
+    /// Whether the packet passed.
+    pub(super) const fn is_audited(self) -> bool {
+        matches!(self, Self::AuditedEgress | Self::AuditedIngress)
     }
 
     /// The side, if it is one.
     pub(super) const fn direction(self) -> Option<Direction> {
         match self {
-            Self::Egress => Some(Direction::Egress),
-            Self::Ingress => Some(Direction::Ingress),
-            Self::Unknown => None,
+            Self::Egress | Self::AuditedEgress => Some(Direction::Egress),
+            Self::Ingress | Self::AuditedIngress => Some(Direction::Ingress),
+            Self::Unknown | Self::Silenced => None,
         }
     }
 }

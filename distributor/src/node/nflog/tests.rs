@@ -128,7 +128,8 @@ fn line(prefix: Prefix, packet: &[u8], pod_ip: Option<&str>) -> String {
         pod_ip.map(|ip| Snapshot::check(snapshot(&pod("a"), ip).bytes.to_vec()).unwrap());
     let pod_cidrs = ["10.244.1.0/24".parse().unwrap()];
     let seen = seen(packet).unwrap();
-    record(&seen, Some(prefix), snapshot.as_ref(), &pod_cidrs).line()
+    let record = record(&seen, Some(prefix), snapshot.as_ref(), &pod_cidrs);
+    record.unwrap().line()
 }
 
 #[test]

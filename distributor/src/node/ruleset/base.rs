@@ -8,8 +8,8 @@ use ipnet::IpNet;
 use sidewall_policy::model::{Direction, Protocol};
 
 use super::object::{
-    Action, Body, Element, End, Family, Hook, Key, KeyType, Layer, Match, Name, Object, Rule,
-    State, Verdict,
+    Action, Body, Element, End, Family, Hook, Key, KeyType, Layer, Match, Name, Object, Refusal,
+    Rule, State, Verdict,
 };
 use super::{Settings, names};
 use crate::node::nflog::Prefix;
@@ -21,7 +21,8 @@ pub const DELIVER: u32 = 0x1_0000;
 /// Marks the node Envoy's own connections to servers. No routing rule may match it.
 pub const UPSTREAM: u32 = 0x2_0000;
 
-/// Marks connections that a change denies: nothing passes on them, either way.
+/// Marks connections that a change denies: nothing passes on them, either way. And what the agent sends to
+/// reset their ends.
 pub const SILENCED: u32 = 0x4_0000;
 
 /// Counts first packets that a side allows.
@@ -32,8 +33,11 @@ pub(super) const fn allowed(direction: Direction) -> &'static str {
     }
 }
 
-/// Every named counter, with what it counts.
-pub const COUNTERS: [(&str, &str); 9] = [
+/// The chain without a rule: the packet goes on behind the last jump.
+pub(super) const PASSES: &str = "passes";
+
+/// Every named counter of the whole table, with what it counts.
+pub const COUNTERS: [(&str, &str); 11] = [
     (
         "egress_allowed",
         "first packets that the source's side allows",
@@ -49,6 +53,14 @@ pub const COUNTERS: [(&str, &str); 9] = [
     (
         "ingress_denied",
         "packets that the destination's side does not allow",
+    ),
+    (
+        "egress_would_deny",
+        "first packets that pass and that the source's audited policies do not allow",
+    ),
+    (
+        "ingress_would_deny",
+        "first packets that pass and that the destination's audited policies do not allow",
     ),
     (
         "unknown_denied",
@@ -78,12 +90,18 @@ pub(super) fn objects(settings: &Settings) -> Vec<(Name, Object)> {
     let mut objects = vec![
         ("prerouting".into(), prerouting(settings)),
         ("pods".into(), pods(settings)),
-        ("stray_drop".into(), drop_chain("stray_denied", None)),
-        ("silenced_drop".into(), drop_chain("silenced_denied", None)),
+        ("stray_drop".into(), dropping(count("stray_denied"))),
+        ("silenced_drop".into(), silenced(settings)),
+        ("untracked_output".into(), untracked_output()),
         (
             "unknown_drop".into(),
-            drop_chain("unknown_denied", Some((Prefix::Unknown, settings))),
+            dropping(counted_and_logged(
+                "unknown_denied",
+                Prefix::Unknown,
+                settings,
+            )),
         ),
+        (PASSES.into(), Object::chain(Layer::Ends, Vec::new())),
         (ported(), ported_set()),
     ];
     for direction in [Direction::Egress, Direction::Ingress] {
@@ -103,7 +121,19 @@ pub(super) fn objects(settings: &Settings) -> Vec<(Name, Object)> {
         objects.push((names::of_direction(direction, "_open"), open(direction)));
         objects.push((
             names::of_direction(direction, "_drop"),
-            drop_chain(counter, Some((prefix, settings))),
+            denied(counted_and_logged(counter, prefix, settings), settings),
+        ));
+        objects.push((
+            names::of_direction(direction, "_audit"),
+            chain(audit(direction)),
+        ));
+        let (counter, prefix) = match direction {
+            Direction::Egress => ("egress_would_deny", Prefix::AuditedEgress),
+            Direction::Ingress => ("ingress_would_deny", Prefix::AuditedIngress),
+        };
+        objects.push((
+            names::of_direction(direction, "_audit_record"),
+            Object::chain(Layer::Ends, counted_and_logged(counter, prefix, settings)),
         ));
     }
     if let Some(port) = settings.proxy_port {
@@ -161,14 +191,22 @@ fn pods(settings: &Settings) -> Object {
         let itself = Match::PairIn(family, names::of_family("same_pod", family));
         rules.push(Rule::new(vec![itself], Vec::new(), Verdict::Accept));
     }
+    let jump = |direction, suffix| Verdict::Jump(names::of_direction(direction, suffix));
+    let to_node = |verdict| Rule::new(vec![Match::ToNode], Vec::new(), verdict);
     rules.extend([
-        Rule::always(Verdict::Jump(names::of_direction(Direction::Egress, ""))),
-        Rule::new(vec![Match::ToNode], Vec::new(), Verdict::Accept),
-        Rule::always(Verdict::Jump(names::of_direction(Direction::Ingress, ""))),
+        Rule::always(jump(Direction::Egress, "")),
+        to_node(jump(Direction::Egress, "_audit")),
+        to_node(Verdict::Accept),
+        Rule::always(jump(Direction::Ingress, "")),
     ]);
     if settings.proxy_port.is_some() {
-        rules.extend(proxy::handed_over());
+        // What it takes is recorded by the node Envoy.
+        rules.push(Rule::always(Verdict::Jump("hand_over".into())));
     }
+    rules.extend([
+        Rule::always(jump(Direction::Egress, "_audit")),
+        Rule::always(jump(Direction::Ingress, "_audit")),
+    ]);
     chain(rules)
 }
 
@@ -183,6 +221,21 @@ fn side(direction: Direction) -> Vec<Rule> {
         Rule::new(vec![in_range], Vec::new(), goto("unknown_drop"))
     });
     known.into_iter().chain(unknown).collect()
+}
+
+/// What the audited policies of one side say of a packet that passes. A sidecar records the TCP that it carries
+/// itself.
+fn audit(direction: Direction) -> Vec<Rule> {
+    let end = End::subject(direction);
+    let by_sidecar = |family| {
+        let sidecars = Match::In(end, family, names::of_family("sidecars", family));
+        Rule::new(vec![Match::Tcp, sidecars], Vec::new(), Verdict::Return)
+    };
+    let map = |family| names::of_family(names::of_direction(direction, "_audited_pods"), family);
+    let audited = |family| Rule::always(Verdict::Lookup(end, family, map(family)));
+    let families = Family::ALL;
+    let by_sidecar = families.map(by_sidecar).into_iter();
+    by_sidecar.chain(families.map(audited)).collect()
 }
 
 /// A sidecar asks for its snapshot. By the address that it dialled: behind a Service, DNAT has
@@ -207,27 +260,83 @@ fn open(direction: Direction) -> Object {
         Layer::Ends,
         vec![Rule::new(
             Vec::new(),
-            vec![Action::Count(allowed(direction))],
+            vec![Action::Count(allowed(direction).into())],
             Verdict::Return,
         )],
     )
 }
 
-fn drop_chain(counter: &'static str, log: Option<(Prefix, &Settings)>) -> Object {
-    let counted = Rule::new(Vec::new(), vec![Action::Count(counter)], Verdict::Continue);
-    let logged = log.map(|(prefix, settings)| {
-        let limit = Match::Limit {
-            rate: LOG_RATE,
-            burst: LOG_BURST,
-        };
-        let log = Action::Log {
-            prefix: prefix.as_str(),
-            group: settings.nflog_group,
-        };
-        Rule::new(vec![limit], vec![log], Verdict::Continue)
-    });
-    let rules = [Some(counted), logged, Some(Rule::always(Verdict::Drop))];
-    Object::chain(Layer::Ends, rules.into_iter().flatten().collect())
+fn count(counter: &'static str) -> Vec<Rule> {
+    vec![Rule::new(
+        Vec::new(),
+        vec![Action::Count(counter.into())],
+        Verdict::Continue,
+    )]
+}
+
+fn counted_and_logged(counter: &'static str, prefix: Prefix, settings: &Settings) -> Vec<Rule> {
+    let limit = Match::Limit {
+        rate: LOG_RATE,
+        burst: LOG_BURST,
+    };
+    let log = Action::Log {
+        prefix: prefix.as_str(),
+        group: settings.nflog_group,
+    };
+    let mut rules = count(counter);
+    rules.push(Rule::new(vec![limit], vec![log], Verdict::Continue));
+    rules
+}
+
+/// A connection that a change denies: both ends of TCP are reset, and the agent learns the sequence numbers
+/// that the other end expects (`resets`).
+fn silenced(settings: &Settings) -> Object {
+    let mut rules = counted_and_logged("silenced_denied", Prefix::Silenced, settings);
+    for rule in rules.iter_mut().skip(1) {
+        rule.matches.insert(0, Match::Tcp);
+    }
+    rules.push(Rule::new(
+        vec![Match::Tcp],
+        Vec::new(),
+        Verdict::Reject(Refusal::Reset),
+    ));
+    dropping(rules)
+}
+
+/// What the agent sends to ends of silenced connections is about none that the kernel tracks.
+fn untracked_output() -> Object {
+    let rule = Rule::new(
+        vec![Match::Tcp, Match::Mark(SILENCED)],
+        vec![Action::Untrack],
+        Verdict::Continue,
+    );
+    hooked(raw("output"), vec![rule])
+}
+
+const fn raw(point: &'static str) -> Hook {
+    Hook {
+        point,
+        priority: "raw",
+        number: -300,
+    }
+}
+
+fn dropping(mut rules: Vec<Rule>) -> Object {
+    rules.push(Rule::always(Verdict::Drop));
+    Object::chain(Layer::Ends, rules)
+}
+
+/// What a side does not allow: new TCP connections may be refused (docs/adr/0016).
+fn denied(mut rules: Vec<Rule>, settings: &Settings) -> Object {
+    if let Some(how) = settings.denied_tcp.refusal() {
+        // What the kernel answers to a bridge bypasses NAT: the sender would not know the address.
+        let bridged = vec![Match::Tcp, Match::FromBridge, Match::Rewritten];
+        rules.extend([
+            Rule::new(bridged, Vec::new(), Verdict::Drop),
+            Rule::new(vec![Match::Tcp], Vec::new(), Verdict::Reject(how)),
+        ]);
+    }
+    dropping(rules)
 }
 
 /// The set of protocols that have ports.
@@ -258,7 +367,7 @@ fn counter(comment: &str) -> Object {
     Object {
         layer: Layer::Ends,
         comment: Some(comment.into()),
-        body: Body::Counter,
+        body: Body::Counter(None),
     }
 }
 

@@ -221,7 +221,7 @@ impl Found {
     fn wanted(object: &Object) -> Self {
         let kind = text::kind(object);
         match &object.body {
-            Body::Counter => Self::new(kind, String::new(), 0),
+            Body::Counter(_) => Self::new(kind, String::new(), 0),
             Body::Chain { hook, rules } => {
                 let hook = hook.map(|hook| (hook.point, hook.number));
                 Self::new(kind, shape_of_chain(hook), rules.len())

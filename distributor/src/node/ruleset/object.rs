@@ -56,8 +56,8 @@ impl Layer {
 /// The kinds of objects.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Body {
-    /// A named counter.
-    Counter,
+    /// A named counter, and which policies it counts for; `None` for those of the whole table.
+    Counter(Option<Arc<Tally>>),
     /// Rules, behind a hook or to be jumped to.
     Chain {
         /// Where the kernel enters it.
@@ -74,6 +74,39 @@ pub(super) enum Body {
         /// Sorted by key.
         elements: Vec<Element>,
     },
+}
+
+/// What a counter of some policies counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Tally {
+    /// The side that was judged.
+    pub direction: Direction,
+    /// The policies that isolate it together, as `namespace/name`.
+    pub policies: Vec<String>,
+    /// What became of the packets.
+    pub verdict: TallyVerdict,
+}
+
+/// What became of counted packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum TallyVerdict {
+    /// A rule allows them.
+    Allowed,
+    /// No rule does.
+    Denied,
+    /// They passed, and would not if audited policies were enforced.
+    WouldDeny,
+}
+
+impl TallyVerdict {
+    /// As records and metrics write it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Allowed => "allow",
+            Self::Denied => "deny",
+            Self::WouldDeny => "would-deny",
+        }
+    }
 }
 
 /// Where the kernel enters a base chain; its policy is always to accept.
@@ -209,6 +242,8 @@ pub(super) enum Match {
     Loopback,
     /// It came in by a bridge.
     FromBridge,
+    /// DNAT changed where its connection goes.
+    Rewritten,
     /// IPv6 neighbour or router discovery.
     Discovery,
     /// TCP, but no plain SYN.
@@ -251,7 +286,7 @@ pub(super) enum State {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Action {
     /// Counts.
-    Count(&'static str),
+    Count(Name),
     /// Sends a copy to a log group.
     Log {
         /// Tells the reader why.
@@ -265,8 +300,19 @@ pub(super) enum Action {
     MarkConnection(u32),
     /// Puts its connection into a zone of connection tracking.
     Zone(u16),
+    /// Keeps connection tracking from it.
+    Untrack,
     /// Gives it to the transparent listener on this port; without one the rule ends here.
     Proxy(u16),
+}
+
+/// How the kernel answers a packet that it drops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// With a TCP reset.
+    Reset,
+    /// With an ICMP or ICMPv6 error: communication is administratively prohibited.
+    Prohibited,
 }
 
 /// Where a packet goes on.
@@ -278,6 +324,8 @@ pub(super) enum Verdict {
     Accept,
     /// Nowhere.
     Drop,
+    /// Nowhere, and the kernel answers its sender.
+    Reject(Refusal),
     /// Behind the last jump.
     Return,
     /// In a chain that may return here.

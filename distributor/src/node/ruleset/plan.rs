@@ -7,10 +7,12 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use sidewall_policy::model::{Direction, TcpPath};
-use sidewall_policy::snapshot::{PodRules, Snapshot};
+use sidewall_policy::snapshot::{PodRules, Snapshot, TableRules};
 
-use super::object::{Element, Family, Key, KeyType, Layer, Name, Named, Object};
-use super::tables::{Earlier, MadeTables, Tables};
+use super::object::{
+    Body, Element, Family, Key, KeyType, Layer, Name, Named, Object, Refusal, Tally,
+};
+use super::tables::{Earlier, MadeTables, Purpose, Tables};
 use super::{base, names, text};
 
 /// What the table depends on beside the snapshot.
@@ -31,6 +33,31 @@ pub struct Settings {
     pub proxy_port: Option<u16>,
     /// The log group that drops are told to.
     pub nflog_group: u16,
+    /// What becomes of new TCP connections that a policy denies.
+    pub denied_tcp: DeniedTcp,
+}
+
+/// What becomes of a new TCP connection that a policy denies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum DeniedTcp {
+    /// The kernel drops its packets: the client tries again until it gives up, and gets through if a policy allows
+    /// it meanwhile
+    #[default]
+    Drop,
+    /// The kernel refuses it with a TCP reset, as a closed port does
+    Reset,
+    /// The kernel refuses it with ICMP "administratively prohibited"
+    Prohibited,
+}
+
+impl DeniedTcp {
+    pub(super) fn refusal(self) -> Option<Refusal> {
+        match self {
+            Self::Drop => None,
+            Self::Reset => Some(Refusal::Reset),
+            Self::Prohibited => Some(Refusal::Prohibited),
+        }
+    }
 }
 
 /// Everything the table shall hold.
@@ -66,6 +93,20 @@ impl Plan {
         }
         pods.finish(&mut objects, settings);
         (Self { objects: objects.0 }, made)
+    }
+}
+
+/// The counters of single policies, by their names in the kernel.
+pub(crate) type Tallies = Vec<(Name, Arc<Tally>)>;
+
+impl Plan {
+    /// The counters of single policies: one for each table of the snapshot and verdict.
+    pub(crate) fn tallies(&self) -> Tallies {
+        let tally = |(name, object): (&Name, &Arc<Object>)| match &object.body {
+            Body::Counter(Some(tally)) => Some((name.clone(), Arc::clone(tally))),
+            _ => None,
+        };
+        self.objects.iter().filter_map(tally).collect()
     }
 }
 
@@ -136,6 +177,8 @@ impl Objects {
 struct Pods {
     egress: Vec<Element>,
     ingress: Vec<Element>,
+    audited_egress: Vec<Element>,
+    audited_ingress: Vec<Element>,
     proxied: Vec<Element>,
     sidecars: Vec<Element>,
     others: Vec<Element>,
@@ -151,10 +194,17 @@ impl Pods {
         pod: &PodRules<'_>,
     ) {
         let comment = names::comment(&format!("{}/{}", pod.name.namespace, pod.name.name));
-        let mut chain =
-            |direction, table| tables.chain(objects, direction, pod.name.namespace, table);
-        let egress = chain(Direction::Egress, pod.egress);
-        let ingress = chain(Direction::Ingress, pod.ingress);
+        let mut chain = |direction, purpose, table| {
+            tables.chain(objects, (direction, purpose), pod.name.namespace, table)
+        };
+        let egress = chain(Direction::Egress, Purpose::Enforce, pod.egress);
+        let ingress = chain(Direction::Ingress, Purpose::Enforce, pod.ingress);
+        let mut audit = |direction, table: Option<_>| {
+            let table = table.filter(|table: &TableRules<'_>| table.is_isolated());
+            table.map(|table| chain(direction, Purpose::Audit, table))
+        };
+        let audited_egress = audit(Direction::Egress, pod.audit_egress);
+        let audited_ingress = audit(Direction::Ingress, pod.audit_ingress);
         for address in pod.addresses.iter().copied() {
             let entry = |chain: &Name| Element {
                 key: Key::Address(address),
@@ -163,6 +213,10 @@ impl Pods {
             };
             self.egress.push(entry(&egress));
             self.ingress.push(entry(&ingress));
+            self.audited_egress
+                .extend(audited_egress.as_ref().map(entry));
+            self.audited_ingress
+                .extend(audited_ingress.as_ref().map(entry));
             let member = Element::member(Key::Address(address));
             match pod.tcp_path {
                 TcpPath::NodeProxy => self.proxied.push(member.clone()),
@@ -197,6 +251,9 @@ impl Pods {
         };
         add("egress_pods", KeyType::Address, true, self.egress);
         add("ingress_pods", KeyType::Address, true, self.ingress);
+        let (egress, ingress) = (self.audited_egress, self.audited_ingress);
+        add("egress_audited_pods", KeyType::Address, true, egress);
+        add("ingress_audited_pods", KeyType::Address, true, ingress);
         if settings.proxy_port.is_some() {
             add("proxied", KeyType::Address, false, self.proxied);
         }

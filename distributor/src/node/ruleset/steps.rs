@@ -105,7 +105,7 @@ fn edit(script: &mut String, name: &Name, old: &Object, new: &Object) {
 pub(super) fn refill(script: &mut String, name: &Name, object: &Object) {
     let kind = text::kind(object);
     match &object.body {
-        Body::Counter => {}
+        Body::Counter(_) => {}
         Body::Chain { rules, .. } => {
             let _ = writeln!(script, "flush {kind} inet {TABLE} {name}");
             for rule in rules {

@@ -16,7 +16,8 @@ use sidewall_policy::model::{Direction, Protocol};
 use sidewall_policy::snapshot::{PortRange, Snapshot, TableRules};
 
 use super::object::{
-    Action, Element, End, Family, Key, KeyType, Layer, Match, Name, Named, Object, Rule, Verdict,
+    Action, Body, Element, End, Family, Key, KeyType, Layer, Match, Name, Named, Object, Rule,
+    Tally, TallyVerdict, Verdict,
 };
 use super::plan::Objects;
 use super::{base, names};
@@ -28,13 +29,22 @@ pub(super) struct Tables<'a> {
     /// The plan before this one.
     earlier: Option<Earlier<'a>>,
     /// The chain of each table of the snapshot.
-    known: HashMap<(Direction, u32), Name>,
+    known: HashMap<(Direction, Purpose, u32), Name>,
     /// What was made.
     pub made: MadeTables,
 }
 
 /// What was made for a direction and its policies; usually one.
-pub(super) type MadeTables = HashMap<(Direction, Policies), Vec<Made>>;
+pub(super) type MadeTables = HashMap<(Direction, Purpose, Policies), Vec<Made>>;
+
+/// What a table is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Purpose {
+    /// Packets that it does not allow are dropped.
+    Enforce,
+    /// Packets that it does not allow are counted and logged, and pass.
+    Audit,
+}
 
 /// Namespaces and names.
 type Policies = Vec<(String, String)>;
@@ -81,25 +91,27 @@ impl<'a> Tables<'a> {
     pub fn chain(
         &mut self,
         objects: &mut Objects,
-        direction: Direction,
+        side: (Direction, Purpose),
         namespace: &str,
         table: TableRules<'_>,
     ) -> Name {
+        let (direction, purpose) = side;
         if !table.is_isolated() {
-            return names::of_direction(direction, "_open");
+            return purpose.open(direction);
         }
-        if let Some(chain) = self.known.get(&(direction, table.id())) {
+        let key = (direction, purpose, table.id());
+        if let Some(chain) = self.known.get(&key) {
             return chain.clone();
         }
-        let chain = self.make(objects, direction, namespace, table);
-        self.known.insert((direction, table.id()), chain.clone());
+        let chain = self.make(objects, side, namespace, table);
+        self.known.insert(key, chain.clone());
         chain
     }
 
     fn make(
         &mut self,
         objects: &mut Objects,
-        direction: Direction,
+        (direction, purpose): (Direction, Purpose),
         namespace: &str,
         table: TableRules<'_>,
     ) -> Name {
@@ -107,13 +119,19 @@ impl<'a> Tables<'a> {
             .policies()
             .map(|(namespace, name)| (namespace.to_owned(), name.to_owned()))
             .collect();
-        let comment = describe(direction, &policies);
-        let key = (direction, policies);
+        let comment = describe(direction, purpose, &policies);
+        let owner = Owner {
+            direction,
+            purpose,
+            namespace: names::piece(namespace),
+            hash: names::hash(&format!("{purpose:?}{policies:?}")),
+        };
+        let key = (direction, purpose, policies);
         let content = self
             .earlier
             .and_then(|earlier| earlier.content(&key, table))
             .filter(|content| objects.adopt(&content.parts))
-            .unwrap_or_else(|| Content::new(objects, direction, &comment, table));
+            .unwrap_or_else(|| Content::new(objects, &owner, &comment, &key.2, table));
         let alike = self.made.entry(key).or_default();
         // Named ports may tell tables of the same policies apart.
         if let Some(known) = alike.iter().find(|known| known.content.is_like(&content)) {
@@ -127,9 +145,8 @@ impl<'a> Tables<'a> {
         ));
         let chain = table_chain(
             objects,
-            direction,
             &Place {
-                namespace: names::piece(namespace),
+                owner,
                 identity,
                 comment,
                 exempts_node: !self.enforces_own_node_egress,
@@ -147,7 +164,11 @@ impl<'a> Tables<'a> {
 
 impl Earlier<'_> {
     /// What was made of a table that said the same.
-    fn content(self, key: &(Direction, Policies), table: TableRules<'_>) -> Option<Content> {
+    fn content(
+        self,
+        key: &(Direction, Purpose, Policies),
+        table: TableRules<'_>,
+    ) -> Option<Content> {
         let made = self.made.get(key)?;
         let said_the_same = |made: &&Made| self.snapshot.table(made.id).says_the_same(table);
         made.iter()
@@ -159,16 +180,18 @@ impl Earlier<'_> {
 impl Content {
     fn new(
         objects: &mut Objects,
-        direction: Direction,
+        owner: &Owner,
         comment: &Name,
+        policies: &Policies,
         table: TableRules<'_>,
     ) -> Self {
-        let mut parts = Vec::new();
+        let direction = owner.direction;
+        let mut parts = owner.counters(objects, comment, policies);
         let mut classes = HashMap::new();
         let mut class = |id: u32| -> Name {
             let chain = classes.entry(id);
             chain
-                .or_insert_with(|| class_chain(objects, &mut parts, direction, &table.class(id)))
+                .or_insert_with(|| class_chain(objects, &mut parts, owner, &table.class(id)))
                 .clone()
         };
         let hosts = Family::ALL.map(|family| {
@@ -205,38 +228,128 @@ impl Content {
 }
 
 /// `egress of shop/deny, shop/web`.
-fn describe(direction: Direction, policies: &[(String, String)]) -> Name {
+fn describe(direction: Direction, purpose: Purpose, policies: &[(String, String)]) -> Name {
     let names: Vec<String> = policies
         .iter()
         .map(|(namespace, name)| format!("{namespace}/{name}"))
         .collect();
-    names::comment(&format!("{direction} of {}", names.join(", ")))
+    let audited = match purpose {
+        Purpose::Enforce => "",
+        Purpose::Audit => "audited ",
+    };
+    names::comment(&format!("{audited}{direction} of {}", names.join(", ")))
+}
+
+/// Whose table it is: its direction, its purpose and the policies that isolate.
+struct Owner {
+    direction: Direction,
+    purpose: Purpose,
+    namespace: String,
+    /// Equal for equal policies of one purpose.
+    hash: String,
+}
+
+impl Purpose {
+    /// The chain that allows a side.
+    fn open(self, direction: Direction) -> Name {
+        match self {
+            Self::Enforce => names::of_direction(direction, "_open"),
+            Self::Audit => base::PASSES.into(),
+        }
+    }
+}
+
+impl Owner {
+    /// What the names of its objects begin with.
+    fn prefix(&self) -> String {
+        match self.purpose {
+            Purpose::Enforce => self.direction.to_string(),
+            Purpose::Audit => format!("{}_audited", self.direction),
+        }
+    }
+
+    fn counter(&self, verdict: TallyVerdict) -> Name {
+        let verdict = match verdict {
+            TallyVerdict::Allowed => "allowed",
+            TallyVerdict::Denied => "denied",
+            TallyVerdict::WouldDeny => "would_deny",
+        };
+        let direction = self.direction;
+        format!("{direction}_{verdict}_{}_{}", self.namespace, self.hash).into()
+    }
+
+    /// The counters of its policies: one for each verdict that its rules give.
+    fn counters(&self, objects: &mut Objects, comment: &Name, policies: &Policies) -> Vec<Named> {
+        let verdicts: &[TallyVerdict] = match self.purpose {
+            Purpose::Enforce => &[TallyVerdict::Allowed, TallyVerdict::Denied],
+            Purpose::Audit => &[TallyVerdict::WouldDeny],
+        };
+        let counter = |verdict: &TallyVerdict| {
+            let tally = Tally {
+                direction: self.direction,
+                policies: policies
+                    .iter()
+                    .map(|(namespace, name)| format!("{namespace}/{name}"))
+                    .collect(),
+                verdict: *verdict,
+            };
+            let object = Object {
+                layer: Layer::Ends,
+                comment: Some(comment.clone()),
+                body: Body::Counter(Some(Arc::new(tally))),
+            };
+            (self.counter(*verdict), Arc::new(object))
+        };
+        let counters: Vec<Named> = verdicts.iter().map(counter).collect();
+        // Tables of the same policies share them, so they are there or fit.
+        objects.adopt(&counters);
+        counters
+    }
+
+    fn allow(&self, conditions: Vec<Match>) -> Rule {
+        let counts = match self.purpose {
+            Purpose::Enforce => vec![
+                Action::Count(base::allowed(self.direction).into()),
+                Action::Count(self.counter(TallyVerdict::Allowed)),
+            ],
+            Purpose::Audit => Vec::new(),
+        };
+        Rule::new(conditions, counts, Verdict::Return)
+    }
+
+    fn deny(&self) -> Rule {
+        let (verdict, chain) = match self.purpose {
+            Purpose::Enforce => (TallyVerdict::Denied, "_drop"),
+            Purpose::Audit => (TallyVerdict::WouldDeny, "_audit_record"),
+        };
+        let count = Action::Count(self.counter(verdict));
+        let chain = names::of_direction(self.direction, chain);
+        Rule::new(Vec::new(), vec![count], Verdict::Goto(chain))
+    }
 }
 
 /// Where a table's objects go and what they are called.
 struct Place {
-    namespace: String,
+    owner: Owner,
     /// Remains when hosts and ranges change.
     identity: String,
     comment: Name,
     exempts_node: bool,
 }
 
-fn table_chain(
-    objects: &mut Objects,
-    direction: Direction,
-    place: &Place,
-    content: &Content,
-) -> Name {
+fn table_chain(objects: &mut Objects, place: &Place, content: &Content) -> Name {
+    let owner = &place.owner;
+    let direction = owner.direction;
+    let prefix = owner.prefix();
     let peer = End::peer(direction);
     let mut rules = Vec::new();
     if direction == Direction::Egress && place.exempts_node {
-        let open = Verdict::Goto(names::of_direction(direction, "_open"));
+        let open = Verdict::Goto(owner.purpose.open(direction));
         rules.push(Rule::new(vec![Match::ToNode], Vec::new(), open));
     }
     for (family, hosts) in Family::ALL.into_iter().zip(&content.hosts) {
-        let prefix = names::of_family(format_args!("{direction}_hosts"), family);
-        let name: Name = format!("{prefix}_{}_{}", place.namespace, place.identity).into();
+        let prefix = names::of_family(format_args!("{prefix}_hosts"), family);
+        let name: Name = format!("{prefix}_{}_{}", owner.namespace, place.identity).into();
         objects.insert(name.clone(), Arc::clone(hosts));
         rules.push(Rule::always(Verdict::Lookup(peer, family, name)));
     }
@@ -245,10 +358,9 @@ fn table_chain(
             rules.push(Rule::always(Verdict::Lookup(peer, family, name.clone())));
         }
     }
-    let denied = names::of_direction(direction, "_drop");
-    rules.push(Rule::always(Verdict::Goto(denied)));
+    rules.push(owner.deny());
     let chain = Object::chain(Layer::Tables, rules).commented(place.comment.clone());
-    let (name, _) = objects.intern(format_args!("{direction}_{}", place.namespace), chain);
+    let (name, _) = objects.intern(format_args!("{prefix}_{}", owner.namespace), chain);
     name
 }
 
@@ -256,13 +368,15 @@ fn table_chain(
 fn class_chain(
     objects: &mut Objects,
     parts: &mut Vec<Named>,
-    direction: Direction,
+    owner: &Owner,
     ports: &[PortRange],
 ) -> Name {
-    let open = names::of_direction(direction, "_open");
-    let denied = names::of_direction(direction, "_drop");
+    let class = |objects: &mut Objects, parts: &mut Vec<Named>, rules| {
+        let chain = Object::chain(Layer::Classes, rules);
+        objects.part(parts, format_args!("{}_class", owner.prefix()), chain)
+    };
     if ports.is_empty() {
-        return denied;
+        return class(objects, parts, vec![owner.deny()]);
     }
     let is_whole = |protocol: Option<Protocol>| {
         let whole = PortRange {
@@ -273,12 +387,8 @@ fn class_chain(
         ports.contains(&whole)
     };
     if is_whole(None) && Protocol::ALL.into_iter().all(|each| is_whole(Some(each))) {
-        return open;
+        return class(objects, parts, vec![owner.allow(Vec::new())]);
     }
-    let allow = |condition| {
-        let count = Action::Count(base::allowed(direction));
-        Rule::new(vec![condition], vec![count], Verdict::Return)
-    };
     let mut rules = Vec::new();
     let members: Vec<Element> = ports
         .iter()
@@ -287,12 +397,12 @@ fn class_chain(
         .collect();
     if !members.is_empty() {
         let set = Object::set(Layer::Ports, KeyType::Ports, false, members);
-        rules.push(allow(Match::PortIn(objects.part(parts, "ports", set))));
+        let set = objects.part(parts, "ports", set);
+        rules.push(owner.allow(vec![Match::PortIn(set)]));
     }
     if is_whole(None) {
-        rules.push(allow(Match::ProtocolNotIn(base::ported())));
+        rules.push(owner.allow(vec![Match::ProtocolNotIn(base::ported())]));
     }
-    rules.push(Rule::always(Verdict::Goto(denied)));
-    let chain = Object::chain(Layer::Classes, rules);
-    objects.part(parts, format_args!("{direction}_class"), chain)
+    rules.push(owner.deny());
+    class(objects, parts, rules)
 }

@@ -23,7 +23,7 @@ use sidewall_policy::compile::{Options, compile_snapshot};
 use sidewall_policy::model::{Cluster, NamespacedName};
 use sidewall_policy::snapshot::Snapshot;
 
-use super::Settings;
+use super::{DeniedTcp, Settings};
 
 const CONTROL_PLANES: [&str; 2] = ["10.96.0.50:18000", "[fd00:96::50]:18000"];
 
@@ -40,6 +40,7 @@ fn with_ranges(pods: [&str; 2]) -> Settings {
         cluster_cidrs: ranges(["10.0.0.0/8", "fd00::/16"]),
         control_planes: CONTROL_PLANES.map(|text| text.parse().unwrap()).to_vec(),
         service_cidrs: ranges(["10.96.0.0/12", "fd00:96::/108"]),
+        denied_tcp: DeniedTcp::Drop,
         proxy_port: Some(15100),
         nflog_group: 4747,
     }

@@ -5,14 +5,14 @@ use std::fmt::{self, Display, Formatter, Write as _};
 use sidewall_policy::model::Protocol;
 
 use super::object::{
-    Action, Body, Element, End, Family, Key, KeyType, Match, Object, Rule, State, Verdict,
+    Action, Body, Element, End, Family, Key, KeyType, Match, Object, Refusal, Rule, State, Verdict,
 };
 
 /// An object with its content, as it stands in a `table` block.
 pub(super) fn declare(script: &mut String, name: &str, object: &Object) {
     let _ = writeln!(script, "  {} {name} {{", kind(object));
     match &object.body {
-        Body::Counter => comment(script, object),
+        Body::Counter(_) => comment(script, object),
         Body::Chain { hook, rules } => {
             if let Some(hook) = hook {
                 let _ = writeln!(
@@ -54,7 +54,7 @@ fn comment(script: &mut String, object: &Object) {
 /// The word by which `nft` calls this kind of object.
 pub(super) const fn kind(object: &Object) -> &'static str {
     match object.body {
-        Body::Counter => "counter",
+        Body::Counter(_) => "counter",
         Body::Chain { .. } => "chain",
         Body::Set { is_map: true, .. } => "map",
         Body::Set { is_map: false, .. } => "set",
@@ -189,6 +189,7 @@ impl Display for Match {
             }
             Self::Loopback => f.write_str("iif \"lo\""),
             Self::FromBridge => f.write_str("meta iifkind \"bridge\""),
+            Self::Rewritten => f.write_str("ct status dnat"),
             Self::Discovery => f.write_str(
                 "icmpv6 type { nd-router-solicit, nd-router-advert, nd-neighbor-solicit, \
                  nd-neighbor-advert, nd-redirect }",
@@ -221,6 +222,7 @@ impl Display for Action {
             Self::Mark(mark) => write!(f, "meta mark set meta mark | {mark:#x}"),
             Self::MarkConnection(mark) => write!(f, "ct mark set ct mark | {mark:#x}"),
             Self::Zone(zone) => write!(f, "ct zone set {zone}"),
+            Self::Untrack => f.write_str("notrack"),
             Self::Proxy(port) => write!(f, "tproxy to :{port}"),
         }
     }
@@ -232,6 +234,10 @@ impl Display for Verdict {
             Self::Continue => Ok(()),
             Self::Accept => f.write_str("accept"),
             Self::Drop => f.write_str("drop"),
+            Self::Reject(Refusal::Reset) => f.write_str("reject with tcp reset"),
+            Self::Reject(Refusal::Prohibited) => {
+                f.write_str("reject with icmpx type admin-prohibited")
+            }
             Self::Return => f.write_str("return"),
             Self::Jump(chain) => write!(f, "jump {chain}"),
             Self::Goto(chain) => write!(f, "goto {chain}"),

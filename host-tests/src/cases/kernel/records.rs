@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use prometheus_client::registry::Registry;
 use serde_json::Value;
 use sidewall_distributor::node::nflog;
+use sidewall_distributor::node::resets::Resets;
 use sidewall_policy::record::PREFIX;
 use sidewall_policy::snapshot::Snapshot;
 use tokio::sync::{oneshot, watch};
@@ -107,12 +108,13 @@ fn listen(
         let listener = nflog::Listener::bind(group);
         let listener = listener.await.map_err(|error| error.to_string())?;
         let metrics = nflog::Metrics::register(&mut Registry::default());
+        let resets = Resets::open();
         let _ = ready.send(Ok(()));
         let report = |record: &sidewall_policy::record::Record| {
             let _ = lines.send(record.line());
         };
         tokio::select! {
-            error = listener.run(pod_cidrs, snapshots, &metrics, report) => Err(error.to_string()),
+            error = listener.run(pod_cidrs, snapshots, &resets, &metrics, report) => Err(error.to_string()),
             _ = stopped => Ok(()),
         }
     })

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ipnet::IpNet;
+use sidewall_distributor::node::ruleset::DeniedTcp;
 
 use super::super::node::{Agent, NodePlane, Place};
 use super::super::proxy::Proxy;
@@ -32,6 +33,7 @@ pub(in super::super) struct Kit {
     workers: u32,
     /// Nodes have Envoys, and agents hand TCP to them.
     redirected: bool,
+    denied_tcp: DeniedTcp,
     sidecar: SidecarTemplate,
 }
 
@@ -56,6 +58,7 @@ impl Kit {
             directory: directory.to_owned(),
             workers: config.workers,
             redirected: config.redirect.has_envoys(),
+            denied_tcp: config.denied_tcp,
             sidecar: config.sidecar.clone(),
         })
     }
@@ -101,6 +104,7 @@ impl Kit {
             pod_cidrs: ranges.get(name).map_or(&[], Vec::as_slice),
             cluster_cidrs: &Vec::from_iter(cluster),
             proxy_port: self.redirected.then_some(PROXY_PORT),
+            denied_tcp: self.denied_tcp,
         };
         let agent = Agent::new(&place, netns.clone(), &self.sidewall, &self.directory);
         let envoy = || {

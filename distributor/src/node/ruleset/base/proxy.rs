@@ -7,7 +7,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::super::object::{Action, End, Family, Hook, Match, Name, Object, Rule, State, Verdict};
 use super::super::{Settings, names};
-use super::{DELIVER, UPSTREAM, chain, goto, hooked, ranges_set};
+use super::{DELIVER, UPSTREAM, chain, goto, hooked, ranges_set, raw};
 
 /// The zone of connection tracking for the node Envoy's connections to pods: they carry the
 /// client's address and a port that the client may be using itself.
@@ -27,6 +27,7 @@ const LINK_LOCAL: [IpNet; 2] = [
 pub(super) fn objects(port: u16, settings: &Settings) -> Vec<(Name, Object)> {
     let mut objects: Vec<(Name, Object)> = vec![
         ("divert".into(), divert()),
+        ("hand_over".into(), chain(hand_over())),
         ("proxy".into(), proxy(port)),
         ("zone_prerouting".into(), zone_prerouting()),
         ("zone_output".into(), zone_output()),
@@ -63,12 +64,12 @@ pub(super) fn diverted() -> [Rule; 2] {
 }
 
 /// First packets that both sides allow: which of them the node Envoy takes.
-pub(super) fn handed_over() -> Vec<Rule> {
+fn hand_over() -> Vec<Rule> {
     // A bridge drops the socket that tproxy assigned, and the packet would be lost (docs/adr/0014).
     let mut rules = vec![Rule::new(
         vec![Match::FromBridge],
         Vec::new(),
-        Verdict::Accept,
+        Verdict::Return,
     )];
     for family in Family::ALL {
         let to_proxy = |end| {
@@ -78,7 +79,7 @@ pub(super) fn handed_over() -> Vec<Rule> {
         let past_proxy = |ranges| {
             let ranges = names::of_family(ranges, family);
             let to_ranges = Match::In(End::Destination, family, ranges);
-            Rule::new(vec![to_ranges], Vec::new(), Verdict::Accept)
+            Rule::new(vec![to_ranges], Vec::new(), Verdict::Return)
         };
         rules.extend([
             to_proxy(End::Destination),
@@ -112,12 +113,12 @@ fn proxy(port: u16) -> Object {
         ),
         Rule::new(
             vec![Match::Tcp],
-            vec![Action::Proxy(port), Action::Count("proxied")],
+            vec![Action::Proxy(port), Action::Count("proxied".into())],
             Verdict::Accept,
         ),
         Rule::new(
             Vec::new(),
-            vec![Action::Count("proxy_absent")],
+            vec![Action::Count("proxy_absent".into())],
             Verdict::Drop,
         ),
     ])
@@ -171,12 +172,4 @@ fn mark_output() -> Object {
         Verdict::Continue,
     );
     hooked(point, vec![rule])
-}
-
-const fn raw(point: &'static str) -> Hook {
-    Hook {
-        point,
-        priority: "raw",
-        number: -300,
-    }
 }

@@ -32,7 +32,7 @@ impl Kernel {
             self.declarations
                 .insert(declaration, (name.clone(), object.clone()));
             match &object.body {
-                Body::Counter => {}
+                Body::Counter(_) => {}
                 Body::Chain { rules, .. } => {
                     let rules = rules.iter().map(|rule| (rule.to_string(), rule.clone()));
                     self.rules.extend(rules);
@@ -84,9 +84,9 @@ impl Kernel {
                 ["flush", kind, "inet", "sidewall", name] => match self.body(kind, name) {
                     Body::Chain { rules, .. } => rules.clear(),
                     Body::Set { elements, .. } => elements.clear(),
-                    Body::Counter => panic!("{line}"),
+                    Body::Counter(_) => panic!("{line}"),
                 },
-                ["delete", kind, "inet", "sidewall", name] => {
+                ["delete", _, "inet", "sidewall", name] => {
                     // The chain that judges stays; those of redirection go when it is switched off.
                     assert!(name != "prerouting", "{line}");
                     let objects = self.objects.as_mut().unwrap();
@@ -183,7 +183,7 @@ fn list<'a>(lines: &mut impl Iterator<Item = &'a str>) -> Vec<String> {
 pub(super) fn references(objects: &Objects) -> impl Iterator<Item = (&Name, Name)> {
     objects.iter().flat_map(|(from, object)| {
         let to: Vec<Name> = match &object.body {
-            Body::Counter => Vec::new(),
+            Body::Counter(_) => Vec::new(),
             Body::Chain { rules, .. } => rules.iter().flat_map(names).collect(),
             Body::Set { elements, .. } => {
                 let chains = elements.iter().filter_map(|each| each.goto.clone());
@@ -203,7 +203,7 @@ fn names(rule: &Rule) -> Vec<Name> {
         _ => None,
     });
     let counters = rule.actions.iter().filter_map(|action| match action {
-        Action::Count(name) => Some(Name::from(*name)),
+        Action::Count(name) => Some(name.clone()),
         _ => None,
     });
     let verdict = match &rule.verdict {

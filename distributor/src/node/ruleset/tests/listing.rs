@@ -14,7 +14,7 @@ pub(super) fn of(objects: &Objects) -> String {
     for (name, object) in objects {
         let mut item = json!({"family": "inet", "table": "sidewall", "name": &**name});
         match &object.body {
-            Body::Counter => {}
+            Body::Counter(_) => {}
             Body::Chain { hook, rules } => {
                 if let Some(hook) = hook {
                     item["hook"] = hook.point.into();

@@ -10,7 +10,7 @@ use sidewall_policy::model::{
 use super::packet::{Fate, Packet, walk};
 use super::{settings, snapshot};
 use crate::node::ruleset::object::State;
-use crate::node::ruleset::{DELIVER, Plan, SILENCED, UPSTREAM};
+use crate::node::ruleset::{COUNTERS, DELIVER, Plan, SILENCED, UPSTREAM};
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;
@@ -55,10 +55,18 @@ fn plan() -> Plan {
     Plan::new(&settings(), Some(&snapshot(&cluster, &Options::default())))
 }
 
+/// Where it ends, and which counters of the whole table count it.
 fn told(packet: Packet) -> (Fate, Vec<&'static str>) {
-    let mut counters = Vec::new();
-    let fate = walk(&plan().objects, "prerouting", &packet, &mut counters);
-    (fate, counters)
+    let mut seen = Vec::new();
+    let fate = walk(&plan().objects, "prerouting", &packet, &mut seen);
+    let known = |seen: &String| COUNTERS.iter().find(|(name, _)| name == seen);
+    (
+        fate,
+        seen.iter()
+            .filter_map(known)
+            .map(|(name, _)| *name)
+            .collect(),
+    )
 }
 
 fn first(source: &str, destination: &str, protocol: u8) -> Packet {

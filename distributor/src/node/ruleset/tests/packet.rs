@@ -68,7 +68,7 @@ pub(super) fn walk(
     objects: &Objects,
     chain: &str,
     packet: &Packet,
-    seen: &mut Vec<&'static str>,
+    seen: &mut Vec<String>,
 ) -> Fate {
     let mut walk = Walk {
         objects,
@@ -86,7 +86,7 @@ pub(super) fn walk(
 struct Walk<'a> {
     objects: &'a Objects,
     packet: &'a Packet,
-    seen: &'a mut Vec<&'static str>,
+    seen: &'a mut Vec<String>,
     mark: u32,
 }
 
@@ -102,7 +102,7 @@ impl Walk<'_> {
             match &rule.verdict {
                 Verdict::Continue => {}
                 Verdict::Accept => return Flow::Ended(Fate::Passed),
-                Verdict::Drop => return Flow::Ended(Fate::Dropped),
+                Verdict::Drop | Verdict::Reject(_) => return Flow::Ended(Fate::Dropped),
                 Verdict::Return => return Flow::Continued,
                 Verdict::Goto(chain) => return self.chain(chain),
                 Verdict::Jump(chain) => match self.chain(chain) {
@@ -126,10 +126,13 @@ impl Walk<'_> {
     fn act(&mut self, rule: &Rule) -> bool {
         rule.actions.iter().all(|action| {
             match action {
-                Action::Count(counter) => self.seen.push(counter),
+                Action::Count(counter) => self.seen.push(counter.to_string()),
                 Action::Mark(mark) => self.mark |= mark,
                 Action::Proxy(_) => return self.packet.is_proxy_alive,
-                Action::Log { .. } | Action::MarkConnection(_) | Action::Zone(_) => {}
+                Action::Log { .. }
+                | Action::MarkConnection(_)
+                | Action::Zone(_)
+                | Action::Untrack => {}
             }
             true
         })
@@ -180,7 +183,7 @@ impl Walk<'_> {
                     .is_none()
             }
             Match::Limit { .. } => true,
-            Match::Mark(_) | Match::TransparentSocket(_) => false,
+            Match::Mark(_) | Match::TransparentSocket(_) | Match::Rewritten => false,
         }
     }
 

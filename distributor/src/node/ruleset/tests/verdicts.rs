@@ -53,14 +53,18 @@ fn ends_of_same_family(source: IpAddr) -> Vec<IpAddr> {
     ends
 }
 
-/// What the engine says; `None` about packets that no pod of the node has to do with.
-fn expected(settings: &Settings, snapshot: &Snapshot, packet: &Packet) -> Option<Fate> {
-    let seen = Seen {
+fn seen_of(packet: &Packet) -> Seen {
+    Seen {
         source: packet.source,
         destination: packet.destination,
         protocol: packet.protocol,
         ports: seen::has_ports(packet.protocol).then_some((40_000, packet.port)),
-    };
+    }
+}
+
+/// What the engine says; `None` about packets that no pod of the node has to do with.
+fn expected(settings: &Settings, snapshot: &Snapshot, packet: &Packet) -> Option<Fate> {
+    let seen = seen_of(packet);
     let pod = |address| snapshot.pods().find(|pod| pod.addresses.contains(&address));
     let (source, destination) = (pod(packet.source), pod(packet.destination));
     let concerns = |address| within(&settings.pod_cidrs, address);
@@ -103,6 +107,35 @@ pub(super) fn is_redirected_from_source(settings: &Settings, destination: IpAddr
         && !within(&settings.service_cidrs, destination)
 }
 
+/// The counters of audited policies that a packet makes count: of each side that they would deny, unless a proxy
+/// carries the connection and records it.
+fn would_deny(
+    settings: &Settings,
+    snapshot: &Snapshot,
+    packet: &Packet,
+    fate: &Fate,
+) -> Vec<&'static str> {
+    let is_judged = expected(settings, snapshot, packet) == Some(Fate::Passed);
+    if *fate != Fate::Passed || !is_judged {
+        return Vec::new();
+    }
+    let flow = seen_of(packet).flow();
+    let decision = snapshot.judge(&flow);
+    let by_sidecar = |address| {
+        let mut pods = snapshot.pods();
+        let pod = pods.find(|pod| pod.addresses.contains(&address));
+        packet.protocol == 6 && pod.is_some_and(|pod| pod.tcp_path == TcpPath::Sidecar)
+    };
+    [
+        ("egress_would_deny", decision.egress, packet.source),
+        ("ingress_would_deny", decision.ingress, packet.destination),
+    ]
+    .into_iter()
+    .filter(|(_, side, address)| side.is_some_and(|side| side.would_deny) && !by_sidecar(*address))
+    .map(|(counter, ..)| counter)
+    .collect()
+}
+
 /// Services are chosen before the table is asked.
 fn without_services(mut cluster: Cluster) -> Cluster {
     cluster.services.clear();
@@ -128,9 +161,13 @@ proptest! {
             if packet.to_node && !node.contains(&packet.destination) {
                 continue;
             }
-            let told = walk(&plan.objects, "prerouting", &packet, &mut Vec::new());
+            let mut seen = Vec::new();
+            let told = walk(&plan.objects, "prerouting", &packet, &mut seen);
             let wanted = expected(&settings, &snapshot, &packet).unwrap_or(Fate::Passed);
-            prop_assert_eq!(told, wanted, "{:?}", packet);
+            prop_assert_eq!(&told, &wanted, "{:?}", packet);
+            let audited = seen.iter().filter(|counter| counter.ends_with("_would_deny"));
+            let audited: Vec<&str> = audited.map(String::as_str).collect();
+            prop_assert_eq!(audited, would_deny(&settings, &snapshot, &packet, &told), "{:?}", packet);
         }
     }
 }

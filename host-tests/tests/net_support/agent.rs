@@ -1,6 +1,9 @@
 //! The agent of the node, fed with snapshots directly.
 
+#![allow(dead_code, reason = "each test binary takes what it needs")]
+
 use std::num::NonZeroU16;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -28,6 +31,10 @@ pub struct Agent<'a> {
 
 impl<'a> Agent<'a> {
     pub fn start(netns: &'a Netns) -> Result<Self> {
+        Self::start_with(netns, None)
+    }
+
+    pub fn start_with(netns: &'a Netns, boot_table: Option<PathBuf>) -> Result<Self> {
         let node = Node {
             node_name: NODE.to_owned(),
             distributor: "http://127.0.0.1:1".parse()?,
@@ -38,7 +45,9 @@ impl<'a> Agent<'a> {
             cluster_cidrs: pod_cidrs().into(),
             control_planes: Vec::new(),
             proxy_port: NonZeroU16::new(15_100),
+            boot_table,
             service_cidrs: Vec::new(),
+            denied_tcp: node::ruleset::DeniedTcp::Drop,
             nflog_group: 4747,
             admin_listen: ADMIN.parse()?,
         };
