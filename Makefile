@@ -19,7 +19,7 @@ FUZZ_MINUTES ?= 60
 MUTANTS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup system-packages kernel-modules wasm-target envoy helm build filter test test-apiserver lint fmt fmt-check clippy \
+.PHONY: help setup system-packages kernel-modules wasm-target envoy helm build filter test test-apiserver test-cluster lint fmt fmt-check clippy \
         clippy-wasm docs deny coverage mutants fuzz fuzz-long demo conformance bench clean
 
 help: ## List the targets
@@ -57,9 +57,20 @@ test: setup filter build ## Set up and run every test
 # What speaks to an API server.
 APISERVER_TESTS := kube_apiserver kube_objects kube_faults kube_facts xds_identity lab_kube lab_replicas
 
-test-apiserver: setup filter build ## The tests of --kube, with the real API server in KUBEBUILDER_ASSETS
+test-apiserver: export KUBEBUILDER_ASSETS ?= $(TOOLS)/programs
+test-apiserver: setup filter build ## The tests of --kube, with the real API server; Go builds it, or KUBEBUILDER_ASSETS has it
 	@scripts/apiserver-assets.sh
 	SIDEWALL_REQUIRE_NETNS=1 $(CARGO) test --workspace $(addprefix --test ,$(APISERVER_TESTS))
+
+# What runs other programs of Kubernetes as well.
+CLUSTER_TESTS := cluster_kube_proxy
+
+test-cluster: export KUBEBUILDER_ASSETS ?= $(TOOLS)/programs
+test-cluster: setup filter build ## The node plane with Kubernetes' own API server and kube-proxy, which Go builds
+	@scripts/apiserver-assets.sh
+	@scripts/cluster-programs.sh kube-proxy
+	SIDEWALL_REQUIRE_NETNS=1 SIDEWALL_REQUIRE_PROGRAMS=1 $(CARGO) test --workspace \
+	  $(addprefix --test ,$(CLUSTER_TESTS)) -- --test-threads=1
 
 lint: fmt-check clippy clippy-wasm docs deny ## Formatting, clippy for both targets, docs, licences
 

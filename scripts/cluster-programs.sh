@@ -60,8 +60,7 @@ for program in "${missing[@]}"; do
   echo "building $program ($package)"
   flags=()
   if [ "$module" = kubernetes ]; then
-    version=$(sed -n 's/^\trequire k8s.io\/kubernetes \(v[^ ]*\)$/\1/p; s/^require k8s.io\/kubernetes \(v[^ ]*\)$/\1/p; s/^\tk8s.io\/kubernetes \(v[^ ]*\).*/\1/p' \
-      scripts/programs/kubernetes/go.mod | head -1)
+    version=$(go list -C scripts/programs/kubernetes -m -f '{{.Version}}' k8s.io/kubernetes)
     flags=(-X "k8s.io/component-base/version.gitVersion=$version")
   fi
   # In a folder of modules Go refuses to change what go.mod and go.sum say.

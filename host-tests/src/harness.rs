@@ -10,6 +10,7 @@ use std::process::{Command, ExitCode};
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
+use crate::lab;
 use crate::sandbox::{self, Place};
 
 /// Why a case says nothing about what it finds: it is listed as ignored, also where everything must run.
@@ -73,6 +74,26 @@ pub fn main_with_kubectl(cases: &[Case]) -> ExitCode {
             ),
         ),
     };
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}
+
+/// Runs the cases in one sandbox, if `scripts/cluster-programs.sh` has built these programs.
+///
+/// Where they are missing the cases are listed as ignored; `SIDEWALL_REQUIRE_PROGRAMS=1` makes that a failure.
+#[must_use]
+pub fn main_with_programs(programs: &[&str], cases: &[Case]) -> ExitCode {
+    let folder = lab::programs();
+    let missing = programs.iter().find(|name| !folder.join(name).is_file());
+    let reason = match missing {
+        Some(missing) => format!("no {missing} in .tools/programs"),
+        None if env::var_os("KUBEBUILDER_ASSETS").is_none() => {
+            "KUBEBUILDER_ASSETS is not set".to_owned()
+        }
+        None => return main(cases),
+    };
+    let reason = format!("{reason}: run `make test-cluster`, which builds what is missing with Go");
+    let required = env::var("SIDEWALL_REQUIRE_PROGRAMS").as_deref() == Ok("1");
+    let trials = unrunnable(cases, &reason, required);
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
 

@@ -26,6 +26,7 @@ mod daemon;
 mod distributor;
 mod folder;
 mod hosts;
+mod kube_proxy;
 mod matrix;
 mod node;
 mod plane;
@@ -40,6 +41,7 @@ mod told;
 mod wait;
 mod world;
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Mutex;
@@ -54,6 +56,7 @@ use hosts::Hosts;
 
 pub use config::{LabConfig, SidecarTemplate};
 pub use distributor::{NodeStatus, PodStatus, Problem, Status};
+pub use kube_proxy::{KubeProxy, programs};
 pub use matrix::Matrix;
 pub use plane::{Plane, Redirect};
 pub use replica::Replica;
@@ -70,6 +73,8 @@ pub struct Lab {
     folder: Mutex<Folder>,
     /// What the distributor follows, unless it is the folder, which is a copy of it then.
     api: Option<Api>,
+    /// By node.
+    kube_proxies: Mutex<BTreeMap<String, Daemon>>,
     // Dropped before the network: Envoys and servers live in its namespaces.
     hosts: Mutex<Hosts>,
     /// What clients reach instead of the distributor, if the lab is to have it.

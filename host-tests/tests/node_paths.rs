@@ -45,6 +45,10 @@ fn main() -> ExitCode {
             denied::live_ones_are_reset_on_bridges,
         ),
         (
+            "both_ends_are_reset_where_a_client_is_closed",
+            denied::a_client_that_is_closed_is_reset,
+        ),
+        (
             "a_denied_connection_is_refused_or_dropped_as_the_agent_is_told",
             denied::new_ones_are_refused_or_dropped,
         ),

@@ -108,12 +108,16 @@ pub(super) fn of_kernel(packets: &BTreeMap<String, u64>, tallies: &Tallies) -> R
     }
     let of_policies = Family::<OfPolicies, Counter>::default();
     for (name, tally) in tallies {
+        // One that a change took away while the kernel listed them has no count, not a count of 0.
+        let Some(count) = packets.get(&**name) else {
+            continue;
+        };
         let labels = OfPolicies {
             direction: tally.direction.as_str(),
             verdict: tally.verdict.as_str(),
             policies: label(&tally.policies),
         };
-        of_policies.get_or_create(&labels).inc_by(count(name));
+        of_policies.get_or_create(&labels).inc_by(*count);
     }
     registry.register(
         "policy_packets",

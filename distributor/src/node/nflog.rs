@@ -162,7 +162,7 @@ fn missing(next: &mut Option<u32>, number: Option<u32>) -> u32 {
     expected.map_or(0, |expected| number.wrapping_sub(expected))
 }
 
-/// `None` for a packet that passed and that audited policies allow by now.
+/// `None` for a packet that passed where the snapshot in force does not let it pass against audited policies.
 fn record(
     seen: &Seen,
     prefix: Option<Prefix>,
@@ -170,11 +170,12 @@ fn record(
     pod_cidrs: &[IpNet],
 ) -> Option<Record> {
     let side = prefix.and_then(Prefix::direction);
+    let is_audited = prefix.is_some_and(Prefix::is_audited);
     let Some(snapshot) = snapshot else {
-        return Some(seen.closed(NO_SNAPSHOT, None));
+        return (!is_audited).then(|| seen.closed(NO_SNAPSHOT, None));
     };
     let fate = seen.judge(snapshot, pod_cidrs);
-    if prefix.is_some_and(Prefix::is_audited) {
+    if is_audited {
         return match fate {
             Fate::Allowed(decision) if decision.would_deny() => {
                 Some(seen.record(snapshot, &decision, side))

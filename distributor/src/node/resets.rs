@@ -5,7 +5,7 @@
 //!
 //! ```text
 //!  agent ──bare ACK, out of window──▶ end ──duplicate ACK (RFC 5961)──▶ table ──RST──▶ that end
-//!                                                                        └─log─▶ agent ──RST──▶ the other end
+//!                                                                        └─log─▶ agent ──RST──▶ both ends
 //! ```
 //!
 //! The duplicate ACK carries the sequence number that the other end expects next, which the kernel's connection
@@ -53,6 +53,16 @@ pub struct Ends {
     pub answered: SocketAddr,
 }
 
+/// What a packet of a silenced connection brings about.
+#[derive(Clone, Copy, Debug)]
+struct Awaited {
+    /// To the end that it was meant for.
+    ahead: Way,
+    /// To its sender. The table resets that one too, but a reset to a bridge bypasses NAT.
+    back: Way,
+    until: Instant,
+}
+
 /// From whom and to whom a segment goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Way {
@@ -69,8 +79,8 @@ pub struct Resets {
 #[derive(Debug)]
 struct Shared {
     sockets: Option<RawSockets>,
-    /// Packets that tell what the other end expects, and how that end is to be addressed.
-    awaited: HashMap<Way, (Way, Instant)>,
+    /// Packets that tell what both ends expect, and how these are to be addressed.
+    awaited: HashMap<Way, Awaited>,
 }
 
 impl Resets {
@@ -109,19 +119,30 @@ impl Resets {
         let (to_opener, to_answerer) = (way(dialled, opener), way(answered, answerer));
         let now = Instant::now();
         if awaited.len() >= LIMIT {
-            awaited.retain(|_, (_, until)| *until > now);
+            awaited.retain(|_, awaited| awaited.until > now);
         }
         if awaited.len() < LIMIT {
             // As the table sees them: behind DNAT, before masquerade.
-            awaited.insert(way(opener, answerer), (to_answerer, now + PATIENCE));
-            awaited.insert(way(answerer, opener), (to_opener, now + PATIENCE));
+            let until = now + PATIENCE;
+            let of_opener = Awaited {
+                ahead: to_answerer,
+                back: to_opener,
+                until,
+            };
+            let of_answerer = Awaited {
+                ahead: to_opener,
+                back: to_answerer,
+                until,
+            };
+            awaited.insert(way(opener, answerer), of_opener);
+            awaited.insert(way(answerer, opener), of_answerer);
         }
         for way in [to_opener, to_answerer] {
             sockets.try_send(way, &Segment::probe(way.source, way.destination));
         }
     }
 
-    /// Resets the end that a packet of a silenced connection was meant for.
+    /// Resets both ends by the sequence numbers of a packet of a silenced connection.
     pub(super) fn forward(&self, packet: &[u8]) {
         let Some(speech) = Speech::read(packet) else {
             return;
@@ -132,13 +153,14 @@ impl Resets {
         };
         let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
         let Shared { sockets, awaited } = &mut *shared;
-        let target = awaited
+        let found = awaited
             .get(&way)
-            .filter(|(_, until)| *until > Instant::now());
-        if let (Some((to, _)), Some(sockets)) = (target.copied(), sockets) {
+            .filter(|found| found.until > Instant::now());
+        if let (Some(Awaited { ahead, back, .. }), Some(sockets)) = (found.copied(), sockets) {
             for segment in speech.resets() {
-                sockets.try_send(to, &segment);
+                sockets.try_send(ahead, &segment);
             }
+            sockets.try_send(back, &speech.answer());
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The API server of a lab whose distributor follows one: manifests reach it by `kubectl`.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Mutex;
 
@@ -9,10 +9,10 @@ use serde_json::Value;
 
 use super::{Error, lock};
 use crate::apiserver::{ApiServer, Kubectl};
-use crate::net::Netns;
+use crate::net::{CONTROL_V4, Netns};
 
-/// Where it listens on the control host.
-const ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 6443);
+/// Where it listens on the control host, for the whole lab.
+const ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(CONTROL_V4), 6443);
 
 /// The server, `kubectl`, and which objects the manifest files stand for.
 #[derive(Debug)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sidewall_distributor::node::ruleset::DeniedTcp;
 
-use super::{Plane, Redirect, Source};
+use super::{KubeProxy, Plane, Redirect, Source};
 use crate::envoy::template;
 use crate::net::Wiring;
 
@@ -22,6 +22,7 @@ pub struct LabConfig {
     pub(super) enforce_own_node_egress: bool,
     pub(super) redirect: Redirect,
     pub(super) denied_tcp: DeniedTcp,
+    pub(super) kube_proxy: Option<KubeProxy>,
     pub(super) sidecar: SidecarTemplate,
     pub(super) relayed: bool,
     pub(super) wiring: Wiring,
@@ -60,6 +61,7 @@ impl Default for LabConfig {
             enforce_own_node_egress: false,
             redirect: Redirect::default(),
             denied_tcp: DeniedTcp::default(),
+            kube_proxy: None,
             sidecar: SidecarTemplate::default(),
             relayed: false,
             wiring: Wiring::default(),
@@ -135,6 +137,14 @@ impl LabConfig {
     #[must_use]
     pub fn denied_tcp(mut self, denied_tcp: DeniedTcp) -> Self {
         self.denied_tcp = denied_tcp;
+        self
+    }
+
+    /// Runs Kubernetes' own kube-proxy on the nodes, which follows the API server as the distributor then does.
+    #[must_use]
+    pub fn kube_proxy(mut self, mode: KubeProxy) -> Self {
+        self.kube_proxy = Some(mode);
+        self.source = Source::Kube;
         self
     }
 

@@ -166,7 +166,7 @@ impl Hosts {
     /// Accepts a world whose pods are on the network: translates its Services, and sets up the new
     /// pods and every server.
     fn take_in(&mut self, world: World, new: BTreeSet<String>) -> Result<(), Error> {
-        if world.dnat() != self.world.dnat() {
+        if self.kit.translates && world.dnat() != self.world.dnat() {
             self.topology.set_services(&world.dnat())?;
         }
         self.world = world;
@@ -237,6 +237,14 @@ impl Hosts {
     /// What enforces on nodes, by their names.
     pub(super) fn nodes(&self) -> &BTreeMap<String, NodePlane> {
         &self.nodes
+    }
+
+    /// The namespaces of all nodes, by their names.
+    pub(super) fn node_namespaces(&self) -> Result<Vec<(String, Netns)>, Error> {
+        let names = self.world.nodes.keys();
+        names
+            .map(|name| Ok((name.clone(), self.topology.node(name)?.clone())))
+            .collect()
     }
 
     /// What enforces on one node.

@@ -14,7 +14,7 @@ use super::daemon::Daemon;
 use super::distributor::{Follows, Place};
 use super::folder::Folder;
 use super::hosts::{Hosts, Kit};
-use super::{Error, Lab, LabConfig, Source, distributor, lock, replica};
+use super::{Error, KubeProxy, Lab, LabConfig, Source, distributor, kube_proxy, lock, replica};
 use crate::apiserver::ApiServer;
 use crate::sandbox;
 
@@ -59,6 +59,7 @@ impl Lab {
             folder: Mutex::new(folder),
             hosts: Mutex::new(hosts),
             distributor: Mutex::default(),
+            kube_proxies: Mutex::default(),
             directory,
         };
         if let Some(api) = &lab.api {
@@ -67,6 +68,9 @@ impl Lab {
                 api.write(&file, &yaml)?;
             }
             lab.copy(api)?;
+        }
+        if let Some(mode) = lab.config.kube_proxy {
+            lab.start_kube_proxies(mode)?;
         }
         lab.start_distributor()?;
         {
@@ -288,6 +292,24 @@ impl Lab {
     pub fn start_agent(&self, node: &str) -> Result<(), Error> {
         let node = lock(&self.hosts).node(node)?;
         node.agent.start()
+    }
+
+    /// Starts kube-proxy on every node in this mode, instead of the one that runs there. Waits for its rules.
+    ///
+    /// # Errors
+    ///
+    /// When there is no API server, or kube-proxy does not come up.
+    pub fn start_kube_proxies(&self, mode: KubeProxy) -> Result<(), Error> {
+        let api = self.api.as_ref().ok_or(Error::NoApiServer)?;
+        let nodes = lock(&self.hosts).node_namespaces()?;
+        let mut running = lock(&self.kube_proxies);
+        for (node, netns) in nodes {
+            drop(running.remove(&node));
+            let folder = self.directory.path();
+            let daemon = kube_proxy::start(mode, &node, netns, &api.kubeconfig(), folder)?;
+            running.insert(node, daemon);
+        }
+        Ok(())
     }
 
     /// Ends a node's agent without notice.

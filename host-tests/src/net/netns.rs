@@ -15,10 +15,13 @@ use crate::sandbox::NETNS_DIR;
 
 /// Settings of every namespace, written before it has an interface but `lo`, because new
 /// interfaces copy `default`.
-const SYSCTLS: [(&str, &str); 9] = [
+const SYSCTLS: [(&str, &str); 11] = [
     // An address must be usable at once.
     ("net/ipv6/conf/default/accept_dad", "0"),
     ("net/ipv6/conf/all/accept_dad", "0"),
+    // Hundreds of refusals in a second are more than a kernel answers by default.
+    ("net/ipv4/icmp_ratelimit", "0"),
+    ("net/ipv6/icmp/ratelimit", "0"),
     ("net/ipv6/conf/default/accept_ra", "0"),
     ("net/ipv6/conf/default/disable_ipv6", "0"),
     ("net/ipv6/conf/all/disable_ipv6", "0"),

@@ -113,6 +113,42 @@ fn reset_in(config: LabConfig) -> Result<()> {
     Ok(())
 }
 
+/// A policy for egress, whose backend is on another node: that node knows nothing of it, and the client's node
+/// resets both ends.
+pub fn a_client_that_is_closed_is_reset() -> Result<()> {
+    let closed = policy(
+        "closed",
+        "podSelector: {matchLabels: {app: far}}, policyTypes: [Egress]",
+    );
+    for config in [LabConfig::default(), LabConfig::default().bridged()] {
+        let lab = lab(config, "# none\n")?;
+        let mut held = Vec::new();
+        for family in families() {
+            for (to, port) in [
+                (SERVER.id(), 80),
+                (format!("service:{}", SERVER.id()), 8000),
+            ] {
+                let probe = Probe::new("default/far", &to, port)?.over(family);
+                held.push((format!("to {to} over {family:?}"), lab.hold(&probe)?));
+            }
+        }
+        lab.apply(FILE, &closed)?;
+        for (way, held) in &mut held {
+            ensure!(
+                held.wait_cut(SOON).is_some(),
+                "{way}: the client still waits"
+            );
+        }
+        let started = Instant::now();
+        while connections(&lab)? > 0 {
+            let text = sockets(&lab)?;
+            ensure!(started.elapsed() < SOON, "the server still has:\n{text}");
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+    Ok(())
+}
+
 /// How many connections the server's kernel takes for established.
 fn connections(lab: &Lab) -> Result<usize> {
     Ok(sockets(lab)?.lines().count())

@@ -45,8 +45,8 @@ pub(super) async fn generation() -> io::Result<u32> {
     generation.ok_or_else(|| io::Error::other("the kernel does not tell the rules' generation"))
 }
 
-/// The named counters of the table, in packets; none without a table. They are few enough for one
-/// datagram, so that no change comes in between.
+/// The named counters of the table, in packets; none without a table. A change of the table while the kernel lists
+/// them may leave some out.
 pub(super) async fn counters() -> io::Result<BTreeMap<String, u64>> {
     let request = Request::new(about(GET_OBJECTS, INET), NLM_F_DUMP)
         .attribute(NFTA_OBJ_TABLE, format!("{TABLE}\0").as_bytes())

@@ -100,6 +100,15 @@ impl Speech {
         })
     }
 
+    /// A reset for its sender, which expects the number that it acknowledges.
+    pub(super) fn answer(&self) -> Segment {
+        Segment {
+            sequence: self.acknowledged,
+            acknowledged: self.next,
+            is_reset: true,
+        }
+    }
+
     /// Resets for the end that it was meant for: that end expects its first byte or, if it has it already, the one
     /// behind its last.
     pub(super) fn resets(&self) -> impl Iterator<Item = Segment> {

@@ -81,6 +81,9 @@ pub const COUNTERS: [(&str, &str); 11] = [
     ),
 ];
 
+/// How many packets of silenced connections the agent reads in a second: each ends one.
+const SILENCED_RATE: u32 = 2000;
+
 /// How many dropped packets are told to the log: in a second, and at once.
 const LOG_RATE: u32 = 50;
 const LOG_BURST: u32 = 100;
@@ -291,10 +294,20 @@ fn counted_and_logged(counter: &'static str, prefix: Prefix, settings: &Settings
 /// A connection that a change denies: both ends of TCP are reset, and the agent learns the sequence numbers
 /// that the other end expects (`resets`).
 fn silenced(settings: &Settings) -> Object {
-    let mut rules = counted_and_logged("silenced_denied", Prefix::Silenced, settings);
-    for rule in rules.iter_mut().skip(1) {
-        rule.matches.insert(0, Match::Tcp);
-    }
+    let mut rules = count("silenced_denied");
+    let limit = Match::Limit {
+        rate: SILENCED_RATE,
+        burst: SILENCED_RATE,
+    };
+    let log = Action::Log {
+        prefix: Prefix::Silenced.as_str(),
+        group: settings.nflog_group,
+    };
+    rules.push(Rule::new(
+        vec![Match::Tcp, limit],
+        vec![log],
+        Verdict::Continue,
+    ));
     rules.push(Rule::new(
         vec![Match::Tcp],
         Vec::new(),

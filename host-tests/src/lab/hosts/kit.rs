@@ -34,6 +34,8 @@ pub(in super::super) struct Kit {
     /// Nodes have Envoys, and agents hand TCP to them.
     redirected: bool,
     denied_tcp: DeniedTcp,
+    /// The lab translates Services, where no kube-proxy does.
+    pub(super) translates: bool,
     sidecar: SidecarTemplate,
 }
 
@@ -59,6 +61,7 @@ impl Kit {
             workers: config.workers,
             redirected: config.redirect.has_envoys(),
             denied_tcp: config.denied_tcp,
+            translates: config.kube_proxy.is_none(),
             sidecar: config.sidecar.clone(),
         })
     }
