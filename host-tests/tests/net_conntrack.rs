@@ -6,6 +6,8 @@ mod agent;
 mod changes;
 #[path = "net_conntrack/control_plane.rs"]
 mod control_plane;
+#[path = "net_conntrack/in_place.rs"]
+mod in_place;
 #[path = "net_support/kernel.rs"]
 mod kernel;
 #[path = "net_conntrack/proxies.rs"]
@@ -50,6 +52,10 @@ fn main() -> ExitCode {
         ("closed_connections_go_without_a_record", closed),
         ("more_than_one_batch", many),
         ("nothing_to_do", nothing),
+        (
+            "a_table_changed_in_place_is_the_one_made_whole",
+            in_place::as_made_whole,
+        ),
         (
             "what_a_proxy_carries_is_left_to_it_first",
             proxies::come_first,

@@ -35,6 +35,11 @@ use super::ruleset::{Existing, Plan, Planner, Settings, Tallies, replace, transi
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
+/// Changes of peers alone are gathered for so long after a change of the table: pods that are replaced come in
+/// numbers, and each change of a table costs one transaction and one reading of connections. One that comes alone
+/// goes at once.
+const GATHER: Duration = Duration::from_millis(50);
+
 /// How often is looked whether somebody has changed the kernel's rules.
 const GLANCE: Duration = Duration::from_millis(500);
 
@@ -120,6 +125,12 @@ struct Memory {
     glance: Instant,
     /// A look at the table that is under way.
     look: Option<Look>,
+    /// What the table was made of last, but for the peers: a change of this waits for nothing.
+    structure: Option<u64>,
+    /// When the table was changed last.
+    changed: Option<Instant>,
+    /// When changes of peers that are gathered go.
+    gathered: Option<Instant>,
 }
 
 type Look = AbortOnDropHandle<Result<Found, KernelError>>;
@@ -143,6 +154,9 @@ impl<K: Kernel> Agent<K> {
             doubted: None,
             glance: Instant::now() + GLANCE,
             look: None,
+            structure: None,
+            changed: None,
+            gathered: None,
         };
         self.update(&mut memory).await;
         loop {
@@ -154,24 +168,42 @@ impl<K: Kernel> Agent<K> {
             tokio::select! {
                 () = shutdown.cancelled() => return,
                 changed = self.snapshots.changed(), if may_change => match changed {
-                    Ok(()) => self.update(&mut memory).await,
+                    Ok(()) => self.gather(&mut memory).await,
                     // Whoever feeds us has ended: so will this process.
                     Err(_) => shutdown.cancelled().await,
                 },
                 () = at(glance) => self.glance(&mut memory).await,
                 found = end_of(&mut memory.look) => self.examine(&mut memory, found).await,
                 () = at(retry) => self.update(&mut memory).await,
+                () = at(memory.gathered) => self.update(&mut memory).await,
             }
+        }
+    }
+
+    /// Lets a change of peers alone wait for others, if the table was changed a moment ago.
+    async fn gather(&mut self, memory: &mut Memory) {
+        let structure = self
+            .snapshots
+            .borrow_and_update()
+            .as_deref()
+            .map(Snapshot::structure);
+        let is_same = structure.is_some() && structure == memory.structure;
+        let next = memory.changed.map(|changed| changed + GATHER);
+        match next.filter(|next| is_same && *next > Instant::now()) {
+            Some(next) => memory.gathered = Some(next),
+            None => self.update(memory).await,
         }
     }
 
     /// Brings the table up to date with the newest snapshot.
     async fn update(&mut self, memory: &mut Memory) {
+        memory.gathered = None;
         // What it would find is not what will be there.
         if memory.look.take().is_some() {
             memory.glance = Instant::now() + GLANCE;
         }
         let snapshot = self.snapshots.borrow_and_update().clone();
+        memory.structure = snapshot.as_deref().map(Snapshot::structure);
         let started = Instant::now();
         match self.apply(memory, snapshot.as_ref()).await {
             Ok(0) => {
@@ -180,6 +212,7 @@ impl<K: Kernel> Agent<K> {
             }
             Ok(steps) => {
                 memory.retry = None;
+                memory.changed = Some(Instant::now());
                 let took = started.elapsed();
                 self.metrics.apply_seconds.observe(took.as_secs_f64());
                 self.metrics.generation.inc();

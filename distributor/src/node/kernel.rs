@@ -1,5 +1,9 @@
-//! The seam to the kernel's rules: what runs a script and tells what is there.
+//! The seam to the kernel's rules: what runs a step and tells what is there.
+//!
+//! `nft` runs scripts. Changes of elements alone, which are most of them, go to the kernel by netlink: no process
+//! is started and no text parsed.
 
+mod elements;
 mod read;
 
 use std::collections::BTreeMap;
@@ -49,6 +53,13 @@ pub(super) struct Nft;
 
 impl Kernel for Nft {
     async fn run(&self, step: &Step) -> Result<(), KernelError> {
+        if let Some(edits) = step
+            .edits
+            .as_deref()
+            .filter(|edits| elements::are_few(edits))
+        {
+            return elements::change(edits).await.map_err(failed("a change"));
+        }
         program::must("nft", "-f -", &step.script).await?;
         Ok(())
     }

@@ -15,7 +15,8 @@ mod message;
 mod socket;
 
 pub use message::{
-    Attribute, CONNTRACK, LOG, Message, NFTABLES, NLM_F_ACK, NLM_F_DUMP, Reply, Request, Subject,
-    attribute, attributes, be16, be32, be64, messages,
+    Attribute, CONNTRACK, CONTROL, LOG, Message, NFTABLES, NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP,
+    Reply, Request, Subject, attribute, attributes, be16, be32, be64, encoded, encoded_nested,
+    messages,
 };
 pub use socket::Socket;

@@ -33,8 +33,10 @@ mod text;
 
 pub use base::{COUNTERS, DELIVER, SILENCED, UPSTREAM};
 pub use existing::{Existing, UnreadableListing, replace};
+pub(super) use object::{Element, Key};
 pub(super) use plan::Tallies;
 pub use plan::{DeniedTcp, Plan, Planner, Settings};
+pub(super) use steps::Edit;
 pub use steps::{Step, cleanup, install, transition};
 
 /// The table's name, of family `inet`.

@@ -3,9 +3,11 @@
 //!
 //! [`Snapshot::judge`]: crate::eval
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use xxhash_rust::xxh3::Xxh3;
 use zerocopy::byteorder::little_endian::{U32, U128};
 
 use super::layout::{FLAG_ENFORCE_OWN_NODE_EGRESS, NONE, Span, TCP_KERNEL, TCP_SIDECAR, Table};
@@ -107,6 +109,28 @@ impl Snapshot {
         })
     }
 
+    /// A hash of everything that it enforces but the single addresses of peers: its pods with their addresses, and
+    /// the policies, ranges and port classes of their tables. Two snapshots with equal ones differ in who is a peer,
+    /// if in anything. It costs what the pods and policies cost, not what the peers do.
+    pub fn structure(&self) -> u64 {
+        let mut hash = Xxh3::new();
+        let mut tables = BTreeSet::new();
+        for pod in self.pods() {
+            hash.update(format!("{:?}{:?}{:?}", pod.name, pod.addresses, pod.tcp_path).as_bytes());
+            let audits = [pod.audit_ingress, pod.audit_egress];
+            for table in [pod.ingress, pod.egress]
+                .into_iter()
+                .chain(audits.into_iter().flatten())
+            {
+                hash.update(&table.id().to_le_bytes());
+                if tables.insert(table.id()) {
+                    table.describe(&mut hash);
+                }
+            }
+        }
+        hash.digest()
+    }
+
     /// The table with this [`TableRules::id`].
     pub fn table(&self, id: u32) -> TableRules<'_> {
         TableRules {
@@ -137,6 +161,27 @@ impl<'a> TableRules<'a> {
         self.policies().eq(other.policies())
             && Records::of(self.view, ours.table) == Records::of(other.view, theirs.table)
             && self.classes().eq(other.classes())
+    }
+
+    /// Everything but the hosts.
+    fn describe(self, hash: &mut Xxh3) {
+        for (namespace, name) in self.policies() {
+            hash.update(namespace.as_bytes());
+            hash.update(b"/");
+            hash.update(name.as_bytes());
+        }
+        for (first, last, class) in self.ranges() {
+            for end in [first, last] {
+                match end {
+                    IpAddr::V4(v4) => hash.update(&v4.octets()),
+                    IpAddr::V6(v6) => hash.update(&v6.octets()),
+                }
+            }
+            hash.update(&class.to_le_bytes());
+        }
+        for class in self.classes() {
+            hash.update(format!("{class:?}").as_bytes());
+        }
     }
 
     /// What each class allows, from class 0 on.

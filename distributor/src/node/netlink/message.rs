@@ -2,6 +2,9 @@
 
 use std::io;
 
+/// No subsystem: what a batch begins and ends with.
+pub const CONTROL: u8 = 0;
+
 /// The conntrack subsystem, the upper half of a message's kind.
 pub const CONNTRACK: u8 = 1;
 
@@ -13,6 +16,9 @@ pub const LOG: u8 = 4;
 
 /// Asks the kernel to answer whether it did what it was asked.
 pub const NLM_F_ACK: u16 = 0x4;
+
+/// Asks for an object to be made.
+pub const NLM_F_CREATE: u16 = 0x400;
 
 /// Asks for every object there is.
 pub const NLM_F_DUMP: u16 = 0x300;
@@ -74,11 +80,7 @@ impl Request {
     /// If the value is longer than an attribute can be, 64 KiB.
     #[must_use]
     pub fn attribute(mut self, kind: u16, value: &[u8]) -> Self {
-        let length = u16::try_from(ATTRIBUTE_HEADER + value.len()).expect("at most 64 KiB");
-        self.0.extend(length.to_ne_bytes());
-        self.0.extend(kind.to_ne_bytes());
-        self.0.extend(value);
-        self.0.resize(self.0.len().next_multiple_of(ALIGNMENT), 0);
+        self.0.extend(encoded(kind, value));
         self
     }
 
@@ -101,6 +103,27 @@ impl Request {
         self.0[8..12].copy_from_slice(&sequence.to_ne_bytes());
         self.0
     }
+}
+
+/// An attribute, padded, for a request or for another attribute to hold.
+///
+/// # Panics
+/// If the value is longer than an attribute can be, 64 KiB.
+#[must_use]
+pub fn encoded(kind: u16, value: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(ATTRIBUTE_HEADER + value.len()).expect("at most 64 KiB");
+    let mut bytes = [&length.to_ne_bytes()[..], &kind.to_ne_bytes(), value].concat();
+    bytes.resize(bytes.len().next_multiple_of(ALIGNMENT), 0);
+    bytes
+}
+
+/// An attribute that holds attributes.
+///
+/// # Panics
+/// As [`encoded`].
+#[must_use]
+pub fn encoded_nested(kind: u16, attributes: &[u8]) -> Vec<u8> {
+    encoded(kind | NESTED, attributes)
 }
 
 /// A message from the kernel.

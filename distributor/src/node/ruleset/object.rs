@@ -6,10 +6,10 @@ use std::sync::Arc;
 use sidewall_policy::model::{Direction, Protocol};
 
 /// The name of a chain, set, map or counter. All kinds share one name space here.
-pub(super) type Name = Arc<str>;
+pub(crate) type Name = Arc<str>;
 
 /// An object under its name.
-pub(super) type Named = (Name, Arc<Object>);
+pub(crate) type Named = (Name, Arc<Object>);
 
 /// An object of the table.
 #[derive(Clone, Debug, PartialEq)]
@@ -137,7 +137,7 @@ pub(super) enum KeyType {
 
 /// An element of a set or map.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Element {
+pub(crate) struct Element {
     /// What is looked up.
     pub key: Key,
     /// Read by people.
@@ -148,7 +148,7 @@ pub(super) struct Element {
 
 /// A key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Key {
+pub(crate) enum Key {
     /// An address.
     Address(IpAddr),
     /// Source and destination.

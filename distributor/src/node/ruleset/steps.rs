@@ -11,7 +11,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use super::TABLE;
-use super::object::{Body, Element, Layer, Name, Object};
+use super::object::{Body, Element, Key, Layer, Name, Object};
 use super::plan::Plan;
 use super::text;
 
@@ -20,6 +20,29 @@ use super::text;
 pub struct Step {
     /// The commands.
     pub script: String,
+    /// The same as data, if it does nothing but delete and add elements of hash sets: the agent sends these to the
+    /// kernel by itself, without a process that reads text.
+    pub(crate) edits: Option<Vec<Edit>>,
+}
+
+/// What changes about the elements of a hash set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Edit {
+    /// The set, or map.
+    pub(crate) set: Name,
+    /// Deleted first.
+    pub(crate) gone: Vec<Key>,
+    /// Added then.
+    pub(crate) added: Vec<Element>,
+}
+
+/// What a transition changes in place.
+#[derive(Default)]
+struct Switch {
+    script: String,
+    edits: Vec<Edit>,
+    /// Something else than elements of hash sets changes.
+    is_more: bool,
 }
 
 /// From a host without the table.
@@ -34,7 +57,7 @@ pub fn install(plan: &Plan) -> Vec<Step> {
 /// From one plan to another: the smallest sequence that is safe; none between equal plans.
 pub fn transition(old: &Plan, new: &Plan) -> Vec<Step> {
     let mut fresh = Vec::new();
-    let mut switch = String::new();
+    let mut switch = Switch::default();
     for (name, object) in &new.objects {
         match old.objects.get(name) {
             None => fresh.push((name, object)),
@@ -46,21 +69,34 @@ pub fn transition(old: &Plan, new: &Plan) -> Vec<Step> {
         .objects
         .iter()
         .filter(|(name, _)| !new.objects.contains_key(*name));
-    let gone = gone.map(|(name, object)| (object.layer, text::kind(object), name));
-    steps([block(fresh), switch, delete(gone.collect())])
+    let gone: Vec<_> = gone
+        .map(|(name, object)| (object.layer, text::kind(object), name))
+        .collect();
+    let is_in_place = fresh.is_empty() && gone.is_empty();
+    let mut steps = steps([block(fresh), switch.script, delete(gone)]);
+    if let ([step], true, false) = (&mut steps[..], is_in_place, switch.is_more) {
+        step.edits = Some(switch.edits);
+    }
+    steps
 }
 
 /// Removes the table and everything in it; succeeds without one, too.
 pub fn cleanup() -> Step {
     Step {
         script: format!("table inet {TABLE}\ndelete table inet {TABLE}\n"),
+        edits: None,
     }
 }
 
 /// Those that do something.
 pub(super) fn steps<const N: usize>(scripts: [String; N]) -> Vec<Step> {
     let scripts = scripts.into_iter().filter(|script| !script.is_empty());
-    scripts.map(|script| Step { script }).collect()
+    scripts
+        .map(|script| Step {
+            script,
+            edits: None,
+        })
+        .collect()
 }
 
 /// Declares objects, top layer first, as one reads them.
@@ -78,10 +114,11 @@ pub(super) fn block(mut objects: Vec<(&Name, &Arc<Object>)>) -> String {
 }
 
 /// Makes one object of another, in place.
-fn edit(script: &mut String, name: &Name, old: &Object, new: &Object) {
+fn edit(switch: &mut Switch, name: &Name, old: &Object, new: &Object) {
     match (&old.body, &new.body) {
         (Body::Chain { rules, .. }, Body::Chain { rules: wanted, .. }) if rules != wanted => {
-            refill(script, name, new);
+            switch.is_more = true;
+            refill(&mut switch.script, name, new);
         }
         (
             Body::Set { elements, key, .. },
@@ -90,11 +127,17 @@ fn edit(script: &mut String, name: &Name, old: &Object, new: &Object) {
             },
         ) if elements != wanted => {
             if key.is_interval() {
-                refill(script, name, new);
+                switch.is_more = true;
+                refill(&mut switch.script, name, new);
             } else {
                 let (gone, added) = difference(elements, wanted);
-                delete_elements(script, name, &gone);
-                add_elements(script, name, &added);
+                delete_elements(&mut switch.script, name, &gone);
+                add_elements(&mut switch.script, name, &added);
+                switch.edits.push(Edit {
+                    set: name.clone(),
+                    gone: gone.iter().map(|element| element.key).collect(),
+                    added: added.into_iter().cloned().collect(),
+                });
             }
         }
         _ => {}

@@ -11,7 +11,7 @@ use sidewall_policy::snapshot::Snapshot;
 
 use super::{settings, snapshot};
 use crate::node::ruleset::object::Name;
-use crate::node::ruleset::{Plan, Planner};
+use crate::node::ruleset::{Plan, Planner, transition};
 
 /// Pods `a` and `b` of the node each admit the pods elsewhere that carry their name.
 fn cluster(friends: &[(&str, &str)]) -> Cluster {
@@ -119,4 +119,50 @@ fn nothing_is_remembered_of_a_node_without_a_snapshot() {
     let again = planner.plan(&settings, Some(&snapshot));
     assert_eq!(shared(&first, &again), Vec::<Name>::new());
     assert_eq!(first, again);
+}
+
+/// What waits for others, and goes to the kernel without a process, is that somebody is a peer now or is none.
+#[test]
+fn a_change_of_peers_alone_is_told_from_every_other() {
+    let settings = settings();
+    let before = cluster(&[("a", "10.244.2.1"), ("b", "10.244.2.2")]);
+    let plan = |cluster: &Cluster| {
+        let snapshot = snapshot(cluster, &Options::default());
+        (snapshot.structure(), Plan::new(&settings, Some(&snapshot)))
+    };
+    let (structure, planned) = plan(&before);
+    let steps_to = |cluster: &Cluster| {
+        let (changed, plan) = plan(cluster);
+        (changed == structure, transition(&planned, &plan))
+    };
+
+    let (is_same, steps) = steps_to(&cluster(&[("a", "10.244.2.3"), ("b", "10.244.2.2")]));
+    assert!(is_same);
+    let [step] = &steps[..] else {
+        panic!("{steps:?}");
+    };
+    let edits = step.edits.as_deref().unwrap();
+    let counts = edits.iter().map(|edit| (edit.gone.len(), edit.added.len()));
+    assert_eq!(counts.collect::<Vec<_>>(), [(1, 1)]);
+
+    let mut moved = before.clone();
+    moved
+        .pods
+        .get_mut(&NamespacedName::new("shop", "a"))
+        .unwrap()
+        .ips = vec!["10.244.1.99".parse().unwrap()];
+    let mut closed = before.clone();
+    closed
+        .policies
+        .get_mut(&NamespacedName::new("shop", "a"))
+        .unwrap()
+        .ingress = Some(Vec::new());
+    let mut unrestricted = before;
+    unrestricted
+        .policies
+        .remove(&NamespacedName::new("shop", "b"));
+    for cluster in [moved, closed, unrestricted] {
+        let (is_same, steps) = steps_to(&cluster);
+        assert!(!is_same && !steps.is_empty(), "{cluster:?}");
+    }
 }
