@@ -7,7 +7,8 @@
 //!                  ├───▶ routing                      delivers connections to Envoy, where pods ask for it
 //!                  ├───▶ resets                       tells both ends of what is ended
 //!                  ├───▶ nflog ─▶ decision records    of what the kernel drops
-//!                  └───▶ bridges                      whose frames the rules would not see
+//!                  ├───▶ bridges                      whose frames the rules would not see
+//!                  └───▶ others                       rules that redirection would bypass, or that would break it
 //! ```
 //!
 //! The table outlives the agent: while it is away, or cut off from the distributor, the last
@@ -24,6 +25,7 @@ mod kernel;
 mod metrics;
 pub mod netlink;
 pub mod nflog;
+mod others;
 mod program;
 pub mod resets;
 mod revocations;
@@ -52,6 +54,7 @@ pub use boot::BootTableError;
 use bridges::{Bridges, Unseen};
 use kernel::{Kernel as _, Nft};
 use metrics::Metrics;
+use others::Others;
 pub use program::ProgramError;
 use resets::Resets;
 use revocations::Revocations;
@@ -119,11 +122,13 @@ impl Node {
         });
         let (change, changes) = channel::channel(None);
         let resets = Resets::open();
+        let (note, notes) = channel::channel(Vec::new());
         let (tally, tallies) = channel::channel(Vec::new());
         let (unseen, bridges) = channel::channel(Some(Unseen::not_yet()));
         let pages = Admin {
             condition: conditions,
             unseen: bridges,
+            notes,
             tallies,
             registry: Arc::new(registry),
         };
@@ -148,6 +153,13 @@ impl Node {
             pod_cidrs: settings.pod_cidrs.clone(),
             unseen,
         };
+        if settings.proxy_port.is_some() {
+            let others = Others {
+                snapshots: snapshots.clone(),
+                found: note,
+            };
+            tokio::spawn(others.run(shutdown.clone()));
+        }
         tokio::spawn(bridges.run(shutdown.clone()));
         tokio::spawn(revocations.run(shutdown.clone()));
         tokio::spawn(tell_drops(

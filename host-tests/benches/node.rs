@@ -8,6 +8,8 @@
 
 #[path = "node/agent.rs"]
 mod agent;
+#[path = "node/churn.rs"]
+mod churn;
 #[path = "node/connections.rs"]
 mod connections;
 #[path = "node/first_packet.rs"]
@@ -28,8 +30,9 @@ use sidewall_host_tests::bench;
 
 type Part = (&'static str, fn() -> Result<()>);
 
-const PARTS: [Part; 4] = [
+const PARTS: [Part; 5] = [
     ("load", load::run),
+    ("churn", churn::run),
     ("scan", scan::run),
     ("first_packet", first_packet::run),
     ("connections", connections::run),

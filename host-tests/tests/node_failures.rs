@@ -38,6 +38,10 @@ fn main() -> ExitCode {
         ("without_a_node_envoy_only_its_tcp_is_closed", node_envoy),
         ("without_a_distributor_everything_stays", distributor),
         ("a_table_that_is_tampered_with_is_repaired", table::repaired),
+        (
+            "rules_of_others_that_redirection_meets_are_named",
+            table::others,
+        ),
         ("cleanup_leaves_nothing", table::cleaned_up),
         (
             "cleanup_reports_what_it_cannot_remove",

@@ -23,6 +23,8 @@ use crate::metrics::{CONTENT_TYPE, encode};
 pub(super) struct Admin {
     pub(super) condition: watch::Receiver<Condition>,
     pub(super) unseen: watch::Receiver<Option<Unseen>>,
+    /// What the operator should know while the node is ready.
+    pub(super) notes: watch::Receiver<Vec<String>>,
     pub(super) tallies: watch::Receiver<Tallies>,
     pub(super) registry: Arc<Registry>,
 }
@@ -55,7 +57,11 @@ async fn ready(State(admin): State<Admin>) -> impl IntoResponse {
         Condition::Enforcing { .. } => StatusCode::OK,
         Condition::Waiting { .. } | Condition::Failing(_) => StatusCode::SERVICE_UNAVAILABLE,
     };
-    (code, format!("{}\n", *condition))
+    let mut text = format!("{}\n", *condition);
+    for note in &*admin.notes.borrow() {
+        text.push_str(&format!("note: {note}\n"));
+    }
+    (code, text)
 }
 
 async fn scrape(State(admin): State<Admin>) -> impl IntoResponse {
@@ -63,7 +69,8 @@ async fn scrape(State(admin): State<Admin>) -> impl IntoResponse {
     let packets = kernel::counters()
         .await
         .map_err(|error| failed(error.to_string()))?;
-    let of_kernel = metrics::of_kernel(&packets, &admin.tallies.borrow());
+    let notes = admin.notes.borrow().len();
+    let of_kernel = metrics::of_kernel(&packets, &admin.tallies.borrow(), notes);
     let text = encode(&[&admin.registry, &of_kernel])
         .map_err(|error| failed(format!("cannot encode the metrics: {error}")))?;
     Ok::<_, (StatusCode, String)>(([(header::CONTENT_TYPE, CONTENT_TYPE)], text))

@@ -98,7 +98,11 @@ struct OfPolicies {
 const LONGEST_LABEL: usize = 512;
 
 /// The kernel's counters, as metrics of one scrape.
-pub(super) fn of_kernel(packets: &BTreeMap<String, u64>, tallies: &Tallies) -> Registry {
+pub(super) fn of_kernel(
+    packets: &BTreeMap<String, u64>,
+    tallies: &Tallies,
+    notes: usize,
+) -> Registry {
     let mut registry = Registry::with_prefix("sidewall_node");
     let count = |name: &str| packets.get(name).copied().unwrap_or_default();
     for (name, help) in COUNTERS {
@@ -106,6 +110,13 @@ pub(super) fn of_kernel(packets: &BTreeMap<String, u64>, tallies: &Tallies) -> R
         counter.inc_by(count(name));
         registry.register(format!("{name}_packets"), help, counter);
     }
+    let redirection = Gauge::<i64>::default();
+    redirection.set(i64::try_from(notes).unwrap_or(i64::MAX));
+    registry.register(
+        "redirection_conflicts",
+        "Chains of others that redirection bypasses, or that would break it",
+        redirection,
+    );
     let of_policies = Family::<OfPolicies, Counter>::default();
     for (name, tally) in tallies {
         // One that a change took away while the kernel listed them has no count, not a count of 0.

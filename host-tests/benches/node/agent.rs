@@ -94,6 +94,11 @@ impl Agent {
         Ok(started.elapsed())
     }
 
+    /// Hands it a snapshot, and does not wait.
+    pub fn offer(&self, snapshot: &Arc<Snapshot>) {
+        self.snapshots.send_replace(Some(Arc::clone(snapshot)));
+    }
+
     /// Asks for its metrics, and says how long that took.
     pub fn scrape(&self) -> Result<Duration> {
         let started = Instant::now();
