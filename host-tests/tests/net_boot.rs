@@ -20,6 +20,7 @@ use kernel::{A, B, C, NODE, NODE_ADDRESSES, at, checked, ping, scene, topology};
 use sidewall_host_tests::envoy::artifact;
 use sidewall_host_tests::harness::{self, NotApplicable};
 use sidewall_host_tests::net::{Netns, Topology};
+use sidewall_host_tests::probe::parallel;
 use talk::{ask_tcp, ask_udp, serve};
 
 const PORT: u16 = 8080;
@@ -69,7 +70,7 @@ fn booted() -> Result<Topology> {
 /// Who is answered: pods of the node among each other, to and from other nodes, and to and from the node itself.
 fn answered(lab: &Topology) -> Result<Vec<String>> {
     let (a, c) = (lab.pod("default/a")?, lab.pod("default/c")?);
-    let mut answered = Vec::new();
+    let mut ways = Vec::new();
     for family in [0, 1] {
         for (way, from, to) in [
             ("a to b", a, B[family]),
@@ -77,16 +78,22 @@ fn answered(lab: &Topology) -> Result<Vec<String>> {
             ("c to a", c, A[family]),
             ("a to its node", a, NODE_ADDRESSES[family]),
         ] {
-            let to = at(to, PORT);
-            if ask_tcp(from, to).is_ok() {
-                answered.push(format!("{way} over TCP to {to}"));
-            }
-            if ask_udp(from, to).is_ok() {
-                answered.push(format!("{way} over UDP to {to}"));
+            for is_tcp in [true, false] {
+                ways.push((way, from, at(to, PORT), is_tcp));
             }
         }
     }
-    Ok(answered)
+    let answered = parallel(&ways, ways.len(), |(way, from, to, is_tcp)| {
+        let (answer, protocol) = if *is_tcp {
+            (ask_tcp(from, *to), "TCP")
+        } else {
+            (ask_udp(from, *to), "UDP")
+        };
+        answer
+            .is_ok()
+            .then(|| format!("{way} over {protocol} to {to}"))
+    });
+    Ok(answered.into_iter().flatten().collect())
 }
 
 /// The node's own processes, the kubelet and pods of its network among them.
