@@ -7,7 +7,8 @@
 //!                  ├───▶ routing                      delivers connections to Envoy, where pods ask for it
 //!                  ├───▶ resets                       tells both ends of what is ended
 //!                  ├───▶ nflog ─▶ decision records    of what the kernel drops
-//!                  └───▶ bridges                      whose frames the rules would not see
+//!                  ├───▶ bridges                      whose frames the rules would not see
+//!                  └───▶ firewalls                    rules of others that redirection bypasses or that stop it
 //! ```
 //!
 //! The table outlives the agent: while it is away, or cut off from the distributor, the last
@@ -20,6 +21,7 @@ mod args;
 mod boot;
 mod bridges;
 pub mod conntrack;
+mod firewalls;
 mod kernel;
 mod metrics;
 pub mod netlink;
@@ -31,6 +33,7 @@ mod routing;
 pub mod ruleset;
 mod seen;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -50,6 +53,7 @@ use agent::{Agent, Condition};
 pub use args::{Args, Node};
 pub use boot::BootTableError;
 use bridges::{Bridges, Unseen};
+use firewalls::Firewalls;
 use kernel::{Kernel as _, Nft};
 use metrics::Metrics;
 pub use program::ProgramError;
@@ -121,9 +125,11 @@ impl Node {
         let resets = Resets::open();
         let (tally, tallies) = channel::channel(Vec::new());
         let (unseen, bridges) = channel::channel(Some(Unseen::not_yet()));
+        let (findings, firewalls) = channel::channel(BTreeSet::new());
         let pages = Admin {
             condition: conditions,
             unseen: bridges,
+            firewalls,
             tallies,
             registry: Arc::new(registry),
         };
@@ -137,6 +143,14 @@ impl Node {
             tallies: tally,
             metrics: metrics.clone(),
         };
+        if settings.proxy_port.is_some() {
+            let firewalls = Firewalls {
+                snapshots: snapshots.clone(),
+                findings,
+                metrics: metrics.clone(),
+            };
+            tokio::spawn(firewalls.run(shutdown.clone()));
+        }
         let revocations = Revocations {
             changes,
             snapshots: snapshots.clone(),

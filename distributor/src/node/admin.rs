@@ -1,5 +1,6 @@
 //! The agent's admin port: `/healthz`, `/readyz` and `/metrics`. Read-only.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::Router;
@@ -14,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::agent::Condition;
 use super::bridges::Unseen;
+use super::firewalls::Finding;
 use super::ruleset::Tallies;
 use super::{kernel, metrics};
 use crate::metrics::{CONTENT_TYPE, encode};
@@ -23,6 +25,7 @@ use crate::metrics::{CONTENT_TYPE, encode};
 pub(super) struct Admin {
     pub(super) condition: watch::Receiver<Condition>,
     pub(super) unseen: watch::Receiver<Option<Unseen>>,
+    pub(super) firewalls: watch::Receiver<BTreeSet<Finding>>,
     pub(super) tallies: watch::Receiver<Tallies>,
     pub(super) registry: Arc<Registry>,
 }
@@ -55,7 +58,11 @@ async fn ready(State(admin): State<Admin>) -> impl IntoResponse {
         Condition::Enforcing { .. } => StatusCode::OK,
         Condition::Waiting { .. } | Condition::Failing(_) => StatusCode::SERVICE_UNAVAILABLE,
     };
-    (code, format!("{}\n", *condition))
+    let mut text = format!("{}\n", *condition);
+    for finding in &*admin.firewalls.borrow() {
+        text.push_str(&format!("{finding}\n"));
+    }
+    (code, text)
 }
 
 async fn scrape(State(admin): State<Admin>) -> impl IntoResponse {

@@ -14,7 +14,7 @@ use super::{BACK, NODE, judged, started};
 /// The user `nobody`.
 const NOBODY: u32 = 65_534;
 
-fn on_node(lab: &Lab, line: &str) -> Result<String> {
+pub fn on_node(lab: &Lab, line: &str) -> Result<String> {
     let mut words = line.split(' ');
     let program = words.next().context("no program")?;
     let netns = lab.netns(&format!("node:{NODE}"))?;
