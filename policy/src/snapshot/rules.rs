@@ -3,6 +3,7 @@
 //!
 //! [`Snapshot::judge`]: crate::eval
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -105,6 +106,12 @@ impl Snapshot {
                 audit_egress: audited(group.audit_egress),
             })
         })
+    }
+
+    /// Every address of a service that the snapshot knows.
+    pub fn service_addresses(&self) -> BTreeSet<IpAddr> {
+        let addresses = self.view().service_addresses.iter();
+        addresses.map(|it| unmapped(it.address.get())).collect()
     }
 
     /// The table with this [`TableRules::id`].

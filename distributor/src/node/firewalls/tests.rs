@@ -30,7 +30,14 @@ fn rule(table: &str, chain: &str, statements: &str) -> String {
     )
 }
 
-/// One base chain in the table `inet fw` with these rules, and chains `x` and `y` to jump to.
+/// The policy of a base chain, rules by chain, and what the agent finds.
+type Case = (
+    &'static str,
+    Vec<(&'static str, String)>,
+    &'static [&'static str],
+);
+
+/// One base chain in the table `inet fw` with these rules, some of them in other chains.
 fn of_rules(hook: &str, policy: &str, rules: &[(&str, &str)]) -> Vec<String> {
     let mut items = vec![base("inet fw", "base", hook, policy)];
     items.extend(
@@ -71,7 +78,7 @@ fn forward_chains_that_drop_new_tcp_are_bypassed() {
             r#"{{"vmap":{{"key":{{"payload":{{"protocol":"ip","field":"daddr"}}}},"data":{data}}}}}"#
         )
     };
-    let cases: [(&str, Vec<(&str, String)>, &[&str]); 13] = [
+    let cases: [Case; 13] = [
         ("accept", vec![], &[]),
         ("drop", vec![], FOUND),
         ("drop", vec![("base", all(&[MARKED, ACCEPT]))], FOUND),
@@ -138,7 +145,7 @@ fn input_chains_that_drop_marked_packets_stop_redirection() {
     let plain = |right: &str| {
         format!(r#"{{"match":{{"op":"==","left":{{"meta":{{"key":"mark"}}}},"right":{right}}}}}"#)
     };
-    let cases: [(&str, Vec<(&str, String)>, &[&str]); 14] = [
+    let cases: [Case; 14] = [
         ("accept", vec![], &[]),
         ("drop", vec![], FOUND),
         (

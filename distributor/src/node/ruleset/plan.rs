@@ -90,6 +90,12 @@ impl Plan {
                 pods.add(&mut objects, &mut tables, settings, &pod);
             }
             made = tables.made;
+            if settings.proxy_port.is_some() {
+                let addresses = snapshot.service_addresses().into_iter();
+                pods.services = addresses
+                    .map(|it| Element::member(Key::Address(it)))
+                    .collect();
+            }
         }
         pods.finish(&mut objects, settings);
         (Self { objects: objects.0 }, made)
@@ -180,6 +186,7 @@ struct Pods {
     audited_egress: Vec<Element>,
     audited_ingress: Vec<Element>,
     proxied: Vec<Element>,
+    services: Vec<Element>,
     sidecars: Vec<Element>,
     others: Vec<Element>,
     same: Vec<Element>,
@@ -256,6 +263,7 @@ impl Pods {
         add("ingress_audited_pods", KeyType::Address, true, ingress);
         if settings.proxy_port.is_some() {
             add("proxied", KeyType::Address, false, self.proxied);
+            add("services", KeyType::Address, false, self.services);
         }
         add("sidecars", KeyType::Address, false, self.sidecars);
         add("other_pods", KeyType::Address, false, self.others);

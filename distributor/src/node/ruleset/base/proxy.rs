@@ -87,6 +87,9 @@ fn hand_over() -> Vec<Rule> {
             // source's node did, its Envoy would connect the client before the other side has judged.
             past_proxy("cluster_ranges"),
             past_proxy("direct_ranges"),
+            // What still goes to a Service behind DNAT has no endpoint, or a port that the Service lacks: kube-proxy
+            // answers it.
+            past_proxy("services"),
             to_proxy(End::Source),
         ]);
     }
