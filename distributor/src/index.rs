@@ -62,6 +62,8 @@ pub struct Index {
     subjects: BTreeMap<NamespacedName, Option<Arc<str>>>,
     /// Nodes that have been given a bundle.
     bundled: BTreeSet<Arc<str>>,
+    /// Those of them with a redirected pod: their bundles name the addresses of all Services.
+    redirecting: BTreeSet<Arc<str>>,
     dirty: Dirty,
     synced: BTreeSet<Kind>,
 }
@@ -95,6 +97,7 @@ impl Index {
             groups: Groups::default(),
             subjects: BTreeMap::new(),
             bundled: BTreeSet::new(),
+            redirecting: BTreeSet::new(),
             dirty: Dirty::default(),
             synced: BTreeSet::new(),
         }

@@ -8,7 +8,7 @@
 //!                  ├───▶ resets                       tells both ends of what is ended
 //!                  ├───▶ nflog ─▶ decision records    of what the kernel drops
 //!                  ├───▶ bridges                      whose frames the rules would not see
-//!                  └───▶ others                       rules that redirection would bypass, or that would break it
+//!                  └───▶ firewalls                    rules of others that redirection bypasses or that stop it
 //! ```
 //!
 //! The table outlives the agent: while it is away, or cut off from the distributor, the last
@@ -21,11 +21,11 @@ mod args;
 mod boot;
 mod bridges;
 pub mod conntrack;
+mod firewalls;
 mod kernel;
 mod metrics;
 pub mod netlink;
 pub mod nflog;
-mod others;
 mod program;
 pub mod resets;
 mod revocations;
@@ -33,6 +33,7 @@ mod routing;
 pub mod ruleset;
 mod seen;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -52,9 +53,9 @@ use agent::{Agent, Condition};
 pub use args::{Args, Node};
 pub use boot::BootTableError;
 use bridges::{Bridges, Unseen};
+use firewalls::Firewalls;
 use kernel::{Kernel as _, Nft};
 use metrics::Metrics;
-use others::Others;
 pub use program::ProgramError;
 use resets::Resets;
 use revocations::Revocations;
@@ -122,13 +123,13 @@ impl Node {
         });
         let (change, changes) = channel::channel(None);
         let resets = Resets::open();
-        let (note, notes) = channel::channel(Vec::new());
         let (tally, tallies) = channel::channel(Vec::new());
         let (unseen, bridges) = channel::channel(Some(Unseen::not_yet()));
+        let (findings, firewalls) = channel::channel(BTreeSet::new());
         let pages = Admin {
             condition: conditions,
             unseen: bridges,
-            notes,
+            firewalls,
             tallies,
             registry: Arc::new(registry),
         };
@@ -142,6 +143,14 @@ impl Node {
             tallies: tally,
             metrics: metrics.clone(),
         };
+        if settings.proxy_port.is_some() {
+            let firewalls = Firewalls {
+                snapshots: snapshots.clone(),
+                findings,
+                metrics: metrics.clone(),
+            };
+            tokio::spawn(firewalls.run(shutdown.clone()));
+        }
         let revocations = Revocations {
             changes,
             snapshots: snapshots.clone(),
@@ -153,13 +162,6 @@ impl Node {
             pod_cidrs: settings.pod_cidrs.clone(),
             unseen,
         };
-        if settings.proxy_port.is_some() {
-            let others = Others {
-                snapshots: snapshots.clone(),
-                found: note,
-            };
-            tokio::spawn(others.run(shutdown.clone()));
-        }
         tokio::spawn(bridges.run(shutdown.clone()));
         tokio::spawn(revocations.run(shutdown.clone()));
         tokio::spawn(tell_drops(

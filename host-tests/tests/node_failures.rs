@@ -3,6 +3,8 @@
 
 #![allow(clippy::print_stdout, reason = "figures of the run")]
 
+#[path = "node_failures/firewalls.rs"]
+mod firewalls;
 #[path = "node_failures/kills.rs"]
 mod kills;
 #[path = "node_failures/table.rs"]
@@ -37,11 +39,11 @@ fn main() -> ExitCode {
         ("without_an_agent_the_rules_stay", agent),
         ("without_a_node_envoy_only_its_tcp_is_closed", node_envoy),
         ("without_a_distributor_everything_stays", distributor),
-        ("a_table_that_is_tampered_with_is_repaired", table::repaired),
         (
-            "rules_of_others_that_redirection_meets_are_named",
-            table::others,
+            "rules_that_redirection_meets_or_bypasses_are_reported",
+            firewalls::reported,
         ),
+        ("a_table_that_is_tampered_with_is_repaired", table::repaired),
         ("cleanup_leaves_nothing", table::cleaned_up),
         (
             "cleanup_reports_what_it_cannot_remove",

@@ -61,6 +61,9 @@ impl Index {
 
         let mut changes = Vec::new();
         let mut nodes = dirty.nodes;
+        if services.is_laid_out_anew {
+            nodes.extend(self.redirecting.iter().cloned());
+        }
         for id in dirty.subjects {
             let node = self.pods.get(&id).and_then(|pod| pod.node.clone());
             nodes.extend(node.clone());
@@ -122,17 +125,28 @@ impl Index {
         })
     }
 
-    /// The bundle of a node: all its pods, and no Services, for what a node judges has been sent on
-    /// to a backend already.
+    /// The bundle of a node: all its pods, and no verdicts on Services, for what a node judges has been
+    /// sent on to a backend already. What still goes to a Service has none, and must not be redirected: only for that
+    /// a node with a redirected pod gets the addresses of Services.
     fn bundle(&mut self, node: Arc<str>) -> Option<(Recipient, Change)> {
         let subjects: Vec<SubjectEntry> = self
             .nodes
             .pods(&node)
             .filter_map(|id| self.subject(id))
             .collect();
+        let is_redirected = |subject: &SubjectEntry| subject.tcp_path == TcpPath::NodeProxy;
+        let redirects = subjects.iter().any(is_redirected);
+        if redirects {
+            self.redirecting.insert(Arc::clone(&node));
+        } else {
+            self.redirecting.remove(&node);
+        }
         let change = if !subjects.is_empty() || self.nodes.all().contains_key(&node) {
             self.bundled.insert(Arc::clone(&node));
             let mut bundle = Bundle::new(self.options, Arc::default());
+            if redirects {
+                bundle.name_services(self.services.table());
+            }
             subjects.into_iter().for_each(|each| bundle.add(each));
             Change::Snapshot(bundle.encode())
         } else if self.bundled.remove(&node) {

@@ -1,5 +1,6 @@
 //! The agent's admin port: `/healthz`, `/readyz` and `/metrics`. Read-only.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::Router;
@@ -14,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::agent::Condition;
 use super::bridges::Unseen;
+use super::firewalls::Finding;
 use super::ruleset::Tallies;
 use super::{kernel, metrics};
 use crate::metrics::{CONTENT_TYPE, encode};
@@ -23,8 +25,7 @@ use crate::metrics::{CONTENT_TYPE, encode};
 pub(super) struct Admin {
     pub(super) condition: watch::Receiver<Condition>,
     pub(super) unseen: watch::Receiver<Option<Unseen>>,
-    /// What the operator should know while the node is ready.
-    pub(super) notes: watch::Receiver<Vec<String>>,
+    pub(super) firewalls: watch::Receiver<BTreeSet<Finding>>,
     pub(super) tallies: watch::Receiver<Tallies>,
     pub(super) registry: Arc<Registry>,
 }
@@ -58,8 +59,8 @@ async fn ready(State(admin): State<Admin>) -> impl IntoResponse {
         Condition::Waiting { .. } | Condition::Failing(_) => StatusCode::SERVICE_UNAVAILABLE,
     };
     let mut text = format!("{}\n", *condition);
-    for note in &*admin.notes.borrow() {
-        text.push_str(&format!("note: {note}\n"));
+    for finding in &*admin.firewalls.borrow() {
+        text.push_str(&format!("{finding}\n"));
     }
     (code, text)
 }
@@ -69,8 +70,7 @@ async fn scrape(State(admin): State<Admin>) -> impl IntoResponse {
     let packets = kernel::counters()
         .await
         .map_err(|error| failed(error.to_string()))?;
-    let notes = admin.notes.borrow().len();
-    let of_kernel = metrics::of_kernel(&packets, &admin.tallies.borrow(), notes);
+    let of_kernel = metrics::of_kernel(&packets, &admin.tallies.borrow());
     let text = encode(&[&admin.registry, &of_kernel])
         .map_err(|error| failed(format!("cannot encode the metrics: {error}")))?;
     Ok::<_, (StatusCode, String)>(([(header::CONTENT_TYPE, CONTENT_TYPE)], text))

@@ -329,10 +329,13 @@ impl<K: Kernel> Agent<K> {
     }
 
     fn tell(&self, snapshot: Option<&Snapshot>) {
+        let unredirected = snapshot.map(|it| self.unredirected(it)).unwrap_or_default();
+        let count = i64::try_from(unredirected.len()).unwrap_or(i64::MAX);
+        self.metrics.unredirected.set(count);
         let condition = match snapshot {
             Some(snapshot) => Condition::Enforcing {
                 revision: snapshot.revision(),
-                unredirected: self.unredirected(snapshot),
+                unredirected,
             },
             None => Condition::Waiting {
                 node: self.node.clone(),

@@ -80,11 +80,6 @@ pub struct Node {
     #[arg(long, value_name = "PORT", requires = "cluster_cidrs")]
     pub proxy_port: Option<NonZeroU16>,
 
-    /// A range that the cluster takes Service addresses from; may be repeated. What still goes to one of
-    /// them behind kube-proxy is never redirected: kube-proxy answers it
-    #[arg(long = "service-cidr", value_name = "CIDR")]
-    pub service_cidrs: Vec<IpNet>,
-
     /// The packet log group that drops are told to
     #[arg(long, value_name = "GROUP", default_value = "4747")]
     pub nflog_group: u16,
@@ -110,7 +105,6 @@ impl Node {
             pod_cidrs: self.pod_cidrs.clone(),
             cluster_cidrs: self.cluster_cidrs.clone(),
             control_planes: self.control_planes.clone(),
-            service_cidrs: self.service_cidrs.clone(),
             proxy_port: self.proxy_port.map(NonZeroU16::get),
             nflog_group: self.nflog_group,
             denied_tcp: self.denied_tcp,

@@ -92,7 +92,6 @@ mod tests {
             pod_cidrs: vec![range.parse().unwrap()],
             cluster_cidrs: Vec::new(),
             control_planes: Vec::new(),
-            service_cidrs: Vec::new(),
             proxy_port: None,
             nflog_group: 4747,
             denied_tcp: DeniedTcp::Drop,

@@ -26,11 +26,38 @@ pub(super) struct Metrics {
     pub(super) cut: Counter,
     /// `sidewall_node_scan_seconds`: how long it takes to judge the kernel's connections again.
     pub(super) scan_seconds: Histogram,
+    /// `sidewall_node_unredirected_pods`: pods that ask for redirection where no Envoy takes their connections.
+    pub(super) unredirected: Gauge,
+    /// `sidewall_node_firewall_chains`: chains of others that redirection bypasses, or that stop it.
+    firewalls: Family<OfEffect, Gauge>,
     /// `sidewall_node_table_generation`: changes of the table since the agent started.
     pub(super) generation: Gauge,
 }
 
+/// How a chain of others and redirection get into each other's way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Effect {
+    /// Redirected TCP does not meet it.
+    Bypassed,
+    /// It drops redirected TCP.
+    Blocks,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfEffect {
+    effect: &'static str,
+}
+
 impl Metrics {
+    pub(super) fn set_firewalls(&self, effect: Effect, chains: usize) {
+        let effect = match effect {
+            Effect::Bypassed => "bypassed",
+            Effect::Blocks => "blocks",
+        };
+        let gauge = self.firewalls.get_or_create(&OfEffect { effect });
+        gauge.set(i64::try_from(chains).unwrap_or(i64::MAX));
+    }
+
     pub(super) fn register(registry: &mut Registry) -> Self {
         let metrics = Self {
             // 1 ms to 8 s.
@@ -39,6 +66,8 @@ impl Metrics {
             repairs: Counter::default(),
             cut: Counter::default(),
             scan_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 14)),
+            unredirected: Gauge::default(),
+            firewalls: Family::default(),
             generation: Gauge::default(),
         };
         let Self {
@@ -47,6 +76,8 @@ impl Metrics {
             repairs,
             cut,
             scan_seconds,
+            unredirected,
+            firewalls,
             generation,
         } = metrics.clone();
         registry.register_with_unit(
@@ -77,6 +108,16 @@ impl Metrics {
             scan_seconds,
         );
         registry.register(
+            "unredirected_pods",
+            "Pods that ask for redirection on a node without --proxy-port: the kernel decides alone",
+            unredirected,
+        );
+        registry.register(
+            "firewall_chains",
+            "Chains of others that do not apply to redirected TCP (bypassed) or drop it (blocks)",
+            firewalls,
+        );
+        registry.register(
             "table_generation",
             "Changes of the table since the agent started",
             generation,
@@ -98,11 +139,7 @@ struct OfPolicies {
 const LONGEST_LABEL: usize = 512;
 
 /// The kernel's counters, as metrics of one scrape.
-pub(super) fn of_kernel(
-    packets: &BTreeMap<String, u64>,
-    tallies: &Tallies,
-    notes: usize,
-) -> Registry {
+pub(super) fn of_kernel(packets: &BTreeMap<String, u64>, tallies: &Tallies) -> Registry {
     let mut registry = Registry::with_prefix("sidewall_node");
     let count = |name: &str| packets.get(name).copied().unwrap_or_default();
     for (name, help) in COUNTERS {
@@ -110,13 +147,6 @@ pub(super) fn of_kernel(
         counter.inc_by(count(name));
         registry.register(format!("{name}_packets"), help, counter);
     }
-    let redirection = Gauge::<i64>::default();
-    redirection.set(i64::try_from(notes).unwrap_or(i64::MAX));
-    registry.register(
-        "redirection_conflicts",
-        "Chains of others that redirection bypasses, or that would break it",
-        redirection,
-    );
     let of_policies = Family::<OfPolicies, Counter>::default();
     for (name, tally) in tallies {
         // One that a change took away while the kernel listed them has no count, not a count of 0.

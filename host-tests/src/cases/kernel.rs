@@ -114,7 +114,6 @@ impl Kernel {
                     pod_cidrs: ranges.cloned().unwrap_or_default(),
                     cluster_cidrs: cluster_cidrs.clone(),
                     control_planes: Vec::new(),
-                    service_cidrs: Vec::new(),
                     denied_tcp: DeniedTcp::Drop,
                     proxy_port: Some(15_100),
                     nflog_group: 4747,

@@ -21,7 +21,6 @@ pub const EVERYTHING: &[&str] = &[
     "--set=node.enabled=true",
     "--set=node.redirect=All",
     "--set=node.bootTable=true",
-    "--set=node.serviceCidrs={10.96.0.0/12}",
     "--set=node.clusterCidrs={10.244.0.0/16,fd00:244::/48}",
     "--set=serviceMonitor.enabled=true",
     "--set=distributor.clientCaKey=ca.crt",

@@ -46,7 +46,6 @@ impl<'a> Agent<'a> {
             control_planes: Vec::new(),
             proxy_port: NonZeroU16::new(15_100),
             boot_table,
-            service_cidrs: Vec::new(),
             denied_tcp: node::ruleset::DeniedTcp::Drop,
             nflog_group: 4747,
             admin_listen: ADMIN.parse()?,

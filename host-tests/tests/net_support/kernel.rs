@@ -72,7 +72,6 @@ pub fn settings() -> Settings {
         pod_cidrs: pod_cidrs().into(),
         cluster_cidrs: pod_cidrs().into(),
         control_planes: Vec::new(),
-        service_cidrs: Vec::new(),
         denied_tcp: DeniedTcp::Drop,
         proxy_port: Some(15_100),
         nflog_group: 4747,

@@ -14,7 +14,7 @@ use super::{BACK, NODE, judged, started};
 /// The user `nobody`.
 const NOBODY: u32 = 65_534;
 
-fn on_node(lab: &Lab, line: &str) -> Result<String> {
+pub fn on_node(lab: &Lab, line: &str) -> Result<String> {
     let mut words = line.split(' ');
     let program = words.next().context("no program")?;
     let netns = lab.netns(&format!("node:{NODE}"))?;
@@ -91,41 +91,6 @@ fn traces(lab: &Lab) -> Result<String> {
 }
 
 /// Twice, since it may be run where there is nothing.
-/// Rules of others that redirection bypasses or that break it are named while a pod asks for redirection.
-pub fn others() -> Result<()> {
-    let lab = started()?;
-    let node = lab.netns("node:node-1")?;
-    let mut nft = node.command("nft");
-    nft.arg(
-        "table ip filter { chain FORWARD { type filter hook forward priority 0; ip daddr 203.0.113.66 drop; }; \
-         chain INPUT { type filter hook input priority 0; policy drop; iif lo accept; ct state established accept; }; }",
-    );
-    ensure!(nft.status()?.success(), "rules of others");
-    // The next look is half a minute away; another agent looks at once.
-    lab.kill_agent(NODE)?;
-    lab.start_agent(NODE)?;
-    lab.wait_applied()?;
-    let started = Instant::now();
-    loop {
-        let page = lab.agent_get(NODE, "/readyz")?;
-        let notes = page.lines().filter(|line| line.starts_with("note: "));
-        if ["FORWARD", "INPUT"]
-            .iter()
-            .all(|hook| notes.clone().any(|note| note.contains(hook)))
-        {
-            break;
-        }
-        ensure!(started.elapsed() < BACK, "{page}");
-        thread::sleep(Duration::from_millis(50));
-    }
-    let metrics = lab.agent_get(NODE, "/metrics")?;
-    ensure!(
-        metrics.contains("sidewall_node_redirection_conflicts 2"),
-        "{metrics}"
-    );
-    Ok(())
-}
-
 pub fn cleaned_up() -> Result<()> {
     let lab = started()?;
     let before = traces(&lab)?;

@@ -97,8 +97,12 @@ impl View<'_> {
         slice(self.entries, *table.classes.get(class as usize)?)
     }
 
-    /// The service that a destination address stands for.
+    /// The service that a destination address stands for. A snapshot without verdicts on services only names their
+    /// addresses, and judges them like all others.
     pub(super) fn service_of(&self, flow: &Flow) -> Option<ServiceMatch> {
+        if self.service_verdicts.is_empty() {
+            return None;
+        }
         let wanted = (mapped(flow.destination), flow.protocol, flow.port);
         let after = self
             .service_addresses

@@ -38,6 +38,8 @@ impl SubjectEntry {
 pub struct Bundle {
     pub(super) options: Options,
     pub(super) services: Arc<ServiceTable>,
+    /// Services whose addresses are written without a verdict.
+    pub(super) named: Option<Arc<ServiceTable>>,
     pub(super) subjects: Vec<SubjectEntry>,
 }
 
@@ -47,8 +49,16 @@ impl Bundle {
         Self {
             options,
             services,
+            named: None,
             subjects: Vec::new(),
         }
+    }
+
+    /// Writes the addresses of these services into the snapshot, which judges them like all others: for a node, which
+    /// must know a service's address when it sees one and judges backends. Replaces the services of [`Bundle::new`].
+    pub fn name_services(&mut self, services: Arc<ServiceTable>) {
+        self.services = Arc::default();
+        self.named = Some(services);
     }
 
     /// The services that groups are compiled with.

@@ -131,6 +131,12 @@ impl Snapshot {
         hash.digest()
     }
 
+    /// Every address of a service that the snapshot knows.
+    pub fn service_addresses(&self) -> BTreeSet<IpAddr> {
+        let addresses = self.view().service_addresses.iter();
+        addresses.map(|it| unmapped(it.address.get())).collect()
+    }
+
     /// The table with this [`TableRules::id`].
     pub fn table(&self, id: u32) -> TableRules<'_> {
         TableRules {

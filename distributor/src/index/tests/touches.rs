@@ -1,5 +1,7 @@
 //! What each kind of event compiles again, and what it leaves alone.
 
+use std::net::IpAddr;
+
 use sidewall_policy::compile::Options;
 use sidewall_policy::eval::{Flow, Verdict};
 use sidewall_policy::model::{Mode, Namespace, Phase, Pod, TcpPath};
@@ -272,6 +274,48 @@ fn who_carries_tcp_touches_the_pods_it_is_about() {
     let compiled = followed.apply([apply(Object::Namespace(opted_out))]);
     assert_eq!(compiled, ["x/db", "x/web"]);
     assert_eq!(followed.snapshots, followed.compiled_from_scratch());
+}
+
+#[test]
+fn only_a_node_with_a_redirected_pod_follows_the_addresses_of_services() {
+    let mut followed = Followed::new(Options {
+        node_plane: true,
+        ..Options::default()
+    });
+    let on = |node: &str, address: &str, tcp_path| {
+        apply(Object::Pod(Pod {
+            node: Some(node.into()),
+            tcp_path,
+            ..pod("x", node, "web", address)
+        }))
+    };
+    let redirected = Some(TcpPath::NodeProxy);
+    followed.apply([
+        apply(namespace("x", "red")),
+        on("n1", "10.0.0.1", redirected),
+        on("n2", "10.0.0.2", None),
+        apply(Object::Service(service("x", "s", "web", "10.96.0.1"))),
+    ]);
+    let known = |followed: &Followed, node: &str| {
+        let bytes = &followed.snapshots[&Recipient::Node(node.into())];
+        let snapshot = Snapshot::check(bytes.clone()).unwrap();
+        snapshot.service_addresses().into_iter().collect::<Vec<_>>()
+    };
+    assert_eq!(known(&followed, "n1"), [ip("10.96.0.1")]);
+    assert_eq!(known(&followed, "n2"), [] as [IpAddr; 0]);
+
+    let moved = apply(Object::Service(service("x", "s", "web", "10.96.0.2")));
+    assert_eq!(followed.apply([moved]), ["node n1"]);
+    assert_eq!(known(&followed, "n1"), [ip("10.96.0.2")]);
+    let backend = apply(Object::EndpointSlice(slice("x", "s-1", "s", "10.0.0.9")));
+    assert_eq!(followed.apply([backend]), [""; 0]);
+
+    // The pods swap what they ask for.
+    followed.apply([on("n1", "10.0.0.1", None), on("n2", "10.0.0.2", redirected)]);
+    assert_eq!(known(&followed, "n1"), [] as [IpAddr; 0]);
+    assert_eq!(known(&followed, "n2"), [ip("10.96.0.2")]);
+    let added = apply(Object::Service(service("x", "t", "web", "10.96.0.3")));
+    assert_eq!(followed.apply([added]), ["node n2"]);
 }
 
 #[test]

@@ -27,8 +27,6 @@ pub struct Settings {
     /// there is always allowed: a sidecar that may not ask for its snapshot would never open, and
     /// never learn that the policy has changed.
     pub control_planes: Vec<SocketAddr>,
-    /// The ranges of Services' addresses: what still carries one behind DNAT is kube-proxy's to answer.
-    pub service_cidrs: Vec<IpNet>,
     /// Where the node Envoy listens; `None` where none runs, and the kernel decides alone for every pod.
     pub proxy_port: Option<u16>,
     /// The log group that drops are told to.
@@ -90,6 +88,12 @@ impl Plan {
                 pods.add(&mut objects, &mut tables, settings, &pod);
             }
             made = tables.made;
+            if settings.proxy_port.is_some() {
+                let addresses = snapshot.service_addresses().into_iter();
+                pods.services = addresses
+                    .map(|it| Element::member(Key::Address(it)))
+                    .collect();
+            }
         }
         pods.finish(&mut objects, settings);
         (Self { objects: objects.0 }, made)
@@ -180,6 +184,7 @@ struct Pods {
     audited_egress: Vec<Element>,
     audited_ingress: Vec<Element>,
     proxied: Vec<Element>,
+    services: Vec<Element>,
     sidecars: Vec<Element>,
     others: Vec<Element>,
     same: Vec<Element>,
@@ -256,6 +261,7 @@ impl Pods {
         add("ingress_audited_pods", KeyType::Address, true, ingress);
         if settings.proxy_port.is_some() {
             add("proxied", KeyType::Address, false, self.proxied);
+            add("services", KeyType::Address, false, self.services);
         }
         add("sidecars", KeyType::Address, false, self.sidecars);
         add("other_pods", KeyType::Address, false, self.others);

@@ -39,7 +39,6 @@ fn with_ranges(pods: [&str; 2]) -> Settings {
         pod_cidrs: ranges(pods),
         cluster_cidrs: ranges(["10.0.0.0/8", "fd00::/16"]),
         control_planes: CONTROL_PLANES.map(|text| text.parse().unwrap()).to_vec(),
-        service_cidrs: ranges(["10.96.0.0/12", "fd00:96::/108"]),
         denied_tcp: DeniedTcp::Drop,
         proxy_port: Some(15100),
         nflog_group: 4747,

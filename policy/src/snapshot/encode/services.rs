@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{SubjectEntry, Writer};
-use crate::compile::{ServiceTable, ServiceVerdict, Table};
+use crate::compile::{ServiceKey, ServiceTable, ServiceVerdict, Table};
 use crate::eval::mapped;
 use crate::snapshot::Bundle;
 use crate::snapshot::layout::{NodePort, ServiceAddress, ServicePort};
@@ -25,10 +25,23 @@ impl Writer {
     ) -> NeededServices<'a> {
         let table = bundle.services();
         let places = needed(bundle, subjects);
-        for (index, place) in places.iter().enumerate() {
-            let Some(entry) = table.entries.get(*place) else {
-                continue;
-            };
+        if let Some(named) = &bundle.named {
+            self.service_records(named, named.entries.iter());
+            // A port of the node is judged as such: what leads on from it has been rewritten before.
+            self.node_ports.clear();
+        } else {
+            let entries = places.iter().filter_map(|place| table.entries.get(*place));
+            self.service_records(table, entries);
+        }
+        NeededServices { table, places }
+    }
+
+    fn service_records<'a>(
+        &mut self,
+        table: &ServiceTable,
+        entries: impl Iterator<Item = &'a ServiceKey>,
+    ) {
+        for (index, entry) in entries.enumerate() {
             let record = ServicePort {
                 namespace: self.text(&entry.id.namespace),
                 name: self.text(&entry.id.name),
@@ -59,7 +72,6 @@ impl Writer {
         let key = |p: &NodePort| (p.family, p.protocol, p.port.get());
         self.node_ports
             .sort_by_key(|p| (key(p), p.service_port.get()));
-        NeededServices { table, places }
     }
 }
 

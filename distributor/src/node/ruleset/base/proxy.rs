@@ -33,16 +33,11 @@ pub(super) fn objects(port: u16, settings: &Settings) -> Vec<(Name, Object)> {
         ("zone_output".into(), zone_output()),
         ("mark_output".into(), mark_output()),
     ];
-    let direct: Vec<IpNet> = settings
-        .service_cidrs
-        .iter()
-        .copied()
-        .chain(LINK_LOCAL)
-        .collect();
+    let link_local = LINK_LOCAL.to_vec();
     for family in Family::ALL {
         for (name, ranges) in [
             ("cluster_ranges", &settings.cluster_cidrs),
-            ("direct_ranges", &direct),
+            ("link_local", &link_local),
         ] {
             objects.push((names::of_family(name, family), ranges_set(family, ranges)));
         }
@@ -86,7 +81,10 @@ fn hand_over() -> Vec<Rule> {
             // The destination's node hands over what goes to another pod, or to a port of another node. If the
             // source's node did, its Envoy would connect the client before the other side has judged.
             past_proxy("cluster_ranges"),
-            past_proxy("direct_ranges"),
+            past_proxy("link_local"),
+            // What still goes to a Service behind DNAT has no endpoint, or a port that the Service lacks: kube-proxy
+            // answers it.
+            past_proxy("services"),
             to_proxy(End::Source),
         ]);
     }

@@ -269,8 +269,13 @@ fn to_own_nodes(cluster: &Cluster) -> Vec<Flow> {
 
 /// What becomes of the first packet of a flow at [`NODE`]. `None` for what does not come by there as
 /// it is: loopback, what the node itself sends, and what goes to an address of the node that the
-/// cluster does not know of.
-fn expected(cluster: &Cluster, options: &Options, flow: &Flow) -> Option<(Packet, Fate)> {
+/// cluster does not know of. The node leaves what still goes to one of `services` to kube-proxy.
+fn expected(
+    cluster: &Cluster,
+    services: &BTreeSet<IpAddr>,
+    options: &Options,
+    flow: &Flow,
+) -> Option<(Packet, Fate)> {
     let flow = Flow {
         source: flow.source.to_canonical(),
         destination: flow.destination.to_canonical(),
@@ -327,7 +332,8 @@ fn expected(cluster: &Cluster, options: &Options, flow: &Flow) -> Option<(Packet
         })
     };
     let is_self = opinion.whole == Some(reference::Why::SelfTraffic);
-    let leaves = is_redirected_from_source(&settings, destination);
+    let leaves =
+        is_redirected_from_source(&settings, destination) && !services.contains(&destination);
     let is_proxied = flow.protocol == 6
         && !is_self
         && !to_node
@@ -352,6 +358,8 @@ fn hold(
         services: BTreeMap::new(),
         ..cluster.clone()
     };
+    let services = cluster.services.values();
+    let services = services.flat_map(model::Service::addresses).collect();
     let pods = owners(cluster);
     let targets = Targets::of(cluster);
     let aimed = aims.iter().map(|aim| targets.flow(aim));
@@ -376,7 +384,7 @@ fn hold(
             }
         }
         if let Some(node) = node
-            && let Some((packet, fate)) = expected(&backends_only, options, &flow)
+            && let Some((packet, fate)) = expected(&backends_only, &services, options, &flow)
         {
             prop_assert_eq!(node.fate(&packet), fate, "{:?}", packet);
         }

@@ -102,9 +102,7 @@ pub(super) fn is_redirected_from_source(settings: &Settings, destination: IpAddr
         IpAddr::V4(address) => address.is_link_local(),
         IpAddr::V6(address) => address.is_unicast_link_local(),
     };
-    !is_link_local
-        && !within(&settings.cluster_cidrs, destination)
-        && !within(&settings.service_cidrs, destination)
+    !is_link_local && !within(&settings.cluster_cidrs, destination)
 }
 
 /// The counters of audited policies that a packet makes count: of each side that they would deny, unless a proxy
