@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::agent::Condition;
 use super::bridges::Unseen;
+use super::nri::Link;
 use super::ruleset::Tallies;
 use super::{kernel, metrics};
 use crate::metrics::{CONTENT_TYPE, encode};
@@ -23,6 +24,8 @@ use crate::metrics::{CONTENT_TYPE, encode};
 pub(super) struct Admin {
     pub(super) condition: watch::Receiver<Condition>,
     pub(super) unseen: watch::Receiver<Option<Unseen>>,
+    /// Whether the container runtime tells of new pods.
+    pub(super) link: watch::Receiver<Link>,
     pub(super) tallies: watch::Receiver<Tallies>,
     pub(super) registry: Arc<Registry>,
 }
@@ -55,7 +58,7 @@ async fn ready(State(admin): State<Admin>) -> impl IntoResponse {
         Condition::Enforcing { .. } => StatusCode::OK,
         Condition::Waiting { .. } | Condition::Failing(_) => StatusCode::SERVICE_UNAVAILABLE,
     };
-    (code, format!("{}\n", *condition))
+    (code, format!("{}{}\n", *condition, *admin.link.borrow()))
 }
 
 async fn scrape(State(admin): State<Admin>) -> impl IntoResponse {
