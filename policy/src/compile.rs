@@ -76,7 +76,7 @@ pub fn compile_snapshot(
 }
 
 /// The same for a node: pods that have no address yet are there with their pending address
-/// (`semantics H13`).
+/// (`semantics H16`).
 pub fn compile_node_snapshot(
     cluster: &Cluster,
     subjects: &[NamespacedName],

@@ -112,7 +112,7 @@ impl Pod {
     }
 
     /// The UID of a pod that is bound to a node and has no address yet: its node prepares for it
-    /// (`semantics H13`).
+    /// (`semantics H16`).
     pub fn pending(&self) -> Option<&Arc<str>> {
         let is_pending = self.is_selectable() && self.node.is_some() && self.ips.is_empty();
         self.uid.as_ref().filter(|_| is_pending)
