@@ -79,7 +79,7 @@ struct Dirty {
     services: BTreeSet<NamespacedName>,
     /// Pods whose own addresses, node or body changed.
     subjects: BTreeSet<NamespacedName>,
-    /// Nodes that are new or gone.
+    /// Nodes that are new or gone, or that a pod without an address has left.
     nodes: BTreeSet<Arc<str>>,
 }
 
@@ -207,6 +207,14 @@ impl Index {
         if differs(|pod| Part::TcpPath(pod.tcp_path)) {
             self.dirty.subjects.insert(id.clone());
         }
+        let replaced_pending = differs(|pod| Part::Pending(pod.pending()));
+        if replaced_pending {
+            self.dirty.subjects.insert(id.clone());
+            let old = old.filter(|pod| pod.pending().is_some());
+            self.dirty
+                .nodes
+                .extend(old.and_then(|pod| pod.node.clone()));
+        }
         let moved = differs(|pod| Part::Addresses(pod.is_selectable(), &pod.ips));
         let renamed = differs(|pod| Part::Ports(&pod.ports));
         let relabelled = differs(|pod| Part::Labels(pod.is_selectable(), &pod.labels));
@@ -282,6 +290,7 @@ enum Part<'a> {
     TcpPath(Option<TcpPath>),
     Addresses(bool, &'a [IpAddr]),
     Ports(&'a [model::PodPort]),
+    Pending(Option<&'a Arc<str>>),
     Labels(bool, &'a model::Labels),
 }
 

@@ -9,6 +9,7 @@
 //!                  ├───▶ nflog ─▶ decision records    of what the kernel drops
 //!                  ├───▶ bridges                      whose frames the rules would not see
 //!                  └───▶ firewalls                    rules of others that redirection bypasses or that stop it
+//!  snapshots ─▶ nri                                    adds addresses that the container runtime tells
 //! ```
 //!
 //! The table outlives the agent: while it is away, or cut off from the distributor, the last
@@ -26,6 +27,7 @@ mod kernel;
 mod metrics;
 pub mod netlink;
 pub mod nflog;
+mod nri;
 mod program;
 pub mod resets;
 mod revocations;
@@ -56,6 +58,7 @@ use bridges::{Bridges, Unseen};
 use firewalls::Firewalls;
 use kernel::{Kernel as _, Nft};
 use metrics::Metrics;
+use nri::{Link, Runtime};
 pub use program::ProgramError;
 use resets::Resets;
 use revocations::Revocations;
@@ -117,6 +120,10 @@ impl Node {
         let mut registry = Registry::with_prefix("sidewall");
         let own = registry.sub_registry_with_prefix("node");
         let metrics = Metrics::register(own);
+        let of_runtime = nri::Metrics::register(own);
+        let runtime = Runtime::new(self.nri_socket.clone(), snapshots);
+        let snapshots = runtime.snapshots();
+        let (link, links) = channel::channel(Link::Off);
         let drops = nflog::Metrics::register(own);
         let (condition, conditions) = channel::channel(Condition::Waiting {
             node: self.node_name.clone(),
@@ -127,9 +134,10 @@ impl Node {
         let (unseen, bridges) = channel::channel(Some(Unseen::not_yet()));
         let (findings, firewalls) = channel::channel(BTreeSet::new());
         let pages = Admin {
-            condition: conditions,
+            condition: conditions.clone(),
             unseen: bridges,
             firewalls,
+            link: links,
             tallies,
             registry: Arc::new(registry),
         };
@@ -163,6 +171,7 @@ impl Node {
             unseen,
         };
         tokio::spawn(bridges.run(shutdown.clone()));
+        tokio::spawn(runtime.run(conditions, link, of_runtime, shutdown.clone()));
         tokio::spawn(revocations.run(shutdown.clone()));
         tokio::spawn(tell_drops(
             settings,

@@ -56,6 +56,7 @@ pub(crate) fn cluster(pod: &NamespacedName, ip: &str) -> Cluster {
         node: None,
         ips: vec![ip.parse().unwrap()],
         host_network: false,
+        uid: None,
         phase: Phase::Running,
         created: 0,
         tcp_path: None,

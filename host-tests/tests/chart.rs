@@ -385,6 +385,33 @@ fn the_boot_table_is_where_its_unit_looks_for_it() -> Result<()> {
     Ok(())
 }
 
+/// The folder of the socket is mounted where the agent looks for it, and not unless asked for.
+#[test]
+fn the_agent_reaches_the_container_runtime_where_it_is_told_to() -> Result<()> {
+    let objects = render(&[
+        "--set=node.enabled=true",
+        "--set=node.nriSocket=/run/nri/nri.sock",
+    ])?;
+    let node = &find(&objects, "DaemonSet", "sidewall-node")?["spec"]["template"];
+    ensure!(arguments(node, "agent")?.contains(&"--nri-socket=/run/nri/nri.sock"));
+    let mounts = containers(node)[0]["volumeMounts"]
+        .as_array()
+        .context("mounts")?;
+    ensure!(mounts.contains(&json!({"name": "nri", "mountPath": "/run/nri", "readOnly": true})));
+    let volumes = node["spec"]["volumes"].as_array().context("volumes")?;
+    let folder = json!({"path": "/run/nri", "type": "DirectoryOrCreate"});
+    ensure!(volumes.contains(&json!({"name": "nri", "hostPath": folder})));
+
+    let plain = render(&["--set=node.enabled=true"])?;
+    let node = &find(&plain, "DaemonSet", "sidewall-node")?["spec"]["template"];
+    ensure!(
+        arguments(node, "agent")?
+            .iter()
+            .all(|it| !it.starts_with("--nri-socket"))
+    );
+    Ok(())
+}
+
 /// `/status` and `/metrics` tell the names of all pods.
 #[test]
 fn the_admin_port_is_open_where_a_policy_or_the_operator_says_so() -> Result<()> {

@@ -35,7 +35,7 @@ pub(crate) use table::NO_CLASS;
 pub use table::{RuleRef, Table};
 
 use crate::model::{Cluster, NamespacedName, Pod, PodPeer, TcpPath};
-use crate::snapshot::{Bundle, SubjectEntry};
+use crate::snapshot::{Bundle, SubjectEntry, pending_address};
 
 /// Choices that hold for a whole cluster.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -72,6 +72,28 @@ pub fn compile_snapshot(
     subjects: &[NamespacedName],
     options: &Options,
 ) -> Vec<u8> {
+    compile(cluster, subjects, options, |_| None)
+}
+
+/// The same for a node: pods that have no address yet are there with their pending address
+/// (`semantics H16`).
+pub fn compile_node_snapshot(
+    cluster: &Cluster,
+    subjects: &[NamespacedName],
+    options: &Options,
+) -> Vec<u8> {
+    compile(cluster, subjects, options, |pod| {
+        let uid = pod.pending()?;
+        Some(pending_address(uid).into())
+    })
+}
+
+fn compile(
+    cluster: &Cluster,
+    subjects: &[NamespacedName],
+    options: &Options,
+    pending: impl Fn(&Pod) -> Option<IpAddr>,
+) -> Vec<u8> {
     let scan = ClusterScan::new(cluster);
     let services = Arc::new(ServiceTable::new(cluster.services.values()));
     let mut groups: BTreeMap<GroupKey, Arc<Group>> = BTreeMap::new();
@@ -95,6 +117,7 @@ pub fn compile_snapshot(
             .iter()
             .copied()
             .filter(|ip| pod.is_selectable() && scan.owns(pod, *ip))
+            .chain(pending(pod))
             .collect();
         if ips.is_empty() {
             continue;

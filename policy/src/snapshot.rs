@@ -38,6 +38,7 @@
 
 use std::fmt;
 
+mod bind;
 mod bundle;
 mod check;
 mod encode;
@@ -46,6 +47,7 @@ pub(crate) mod layout;
 mod rules;
 mod view;
 
+pub use bind::{Claim, pending_address};
 pub use bundle::{Bundle, SubjectEntry};
 pub use error::SnapshotError;
 pub use layout::{MAGIC, MAX_LENGTH, READABLE, VERSION};

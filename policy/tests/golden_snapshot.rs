@@ -39,6 +39,7 @@ fn cluster() -> Cluster {
             node: Some("n1".into()),
             ips: vec![ip(v4), ip(v6)],
             host_network: false,
+            uid: None,
             phase: Phase::Running,
             created: 0,
             tcp_path: None,

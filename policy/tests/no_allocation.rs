@@ -20,6 +20,7 @@ fn cluster(pods: u32) -> Cluster {
             node: None,
             ips: vec![IpAddr::V4(Ipv4Addr::from(0x0a00_0000 + number))],
             host_network: false,
+            uid: None,
             phase: Phase::Running,
             created: 0,
             tcp_path: None,

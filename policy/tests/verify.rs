@@ -28,6 +28,7 @@ fn cluster() -> Cluster {
             node: None,
             ips: vec![ip(address)],
             host_network: false,
+            uid: None,
             phase: Phase::Running,
             created: 0,
             ports: Vec::new(),

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use sidewall_policy::compile::PodSource;
+use sidewall_policy::compile::{Group, PodSource};
 use sidewall_policy::model::{NamespacedName, Pod, PodPeer, TcpPath};
-use sidewall_policy::snapshot::{Bundle, SubjectEntry};
+use sidewall_policy::snapshot::{Bundle, SubjectEntry, pending_address};
 
 use super::Index;
 use super::pods::Pods;
@@ -112,17 +112,29 @@ impl Index {
             .copied()
             .filter(|ip| self.pods.owner(*ip) == Some(id))
             .collect();
-        (!ips.is_empty()).then(|| SubjectEntry {
-            id: id.clone(),
+        (!ips.is_empty()).then(|| self.entry(pod, group, ips))
+    }
+
+    /// A pod without an address, as a part of its node's snapshot.
+    fn pending(&self, id: &NamespacedName) -> Option<SubjectEntry> {
+        let pod = self.pods.get(id)?;
+        let group = self.groups.of(id)?;
+        let address = pending_address(pod.pending()?);
+        Some(self.entry(pod, group, vec![address.into()]))
+    }
+
+    fn entry(&self, pod: &Pod, group: &Arc<Group>, ips: Vec<IpAddr>) -> SubjectEntry {
+        SubjectEntry {
+            id: pod.id.clone(),
             ips,
             node_addresses: self.nodes.addresses(pod.node.as_ref()),
             tcp_path: TcpPath::of(
                 pod,
-                self.namespaces.get(&id.namespace),
+                self.namespaces.get(&pod.id.namespace),
                 self.options.tcp_path,
             ),
             group: Arc::clone(group),
-        })
+        }
     }
 
     /// The bundle of a node: all its pods, and no verdicts on Services, for what a node judges has been
@@ -132,7 +144,7 @@ impl Index {
         let subjects: Vec<SubjectEntry> = self
             .nodes
             .pods(&node)
-            .filter_map(|id| self.subject(id))
+            .filter_map(|id| self.subject(id).or_else(|| self.pending(id)))
             .collect();
         let is_redirected = |subject: &SubjectEntry| subject.tcp_path == TcpPath::NodeProxy;
         let redirects = subjects.iter().any(is_redirected);

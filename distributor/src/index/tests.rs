@@ -7,7 +7,7 @@ mod touches;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sidewall_policy::compile::{Options, compile_snapshot};
+use sidewall_policy::compile::{Options, compile_node_snapshot, compile_snapshot};
 use sidewall_policy::model::{Cluster, NamespacedName};
 use sidewall_policy::snapshot::Snapshot;
 
@@ -53,13 +53,14 @@ impl Followed {
     /// node plane every node.
     fn compiled_from_scratch(&self) -> BTreeMap<Recipient, Vec<u8>> {
         let cluster = self.index.cluster();
-        let compile = |cluster: &Cluster, pods: &[NamespacedName]| {
-            let bytes = compile_snapshot(cluster, pods, &self.index.options);
+        type Compile = fn(&Cluster, &[NamespacedName], &Options) -> Vec<u8>;
+        let compile = |how: Compile, cluster: &Cluster, pods: &[NamespacedName]| {
+            let bytes = how(cluster, pods, &self.index.options);
             let snapshot = Snapshot::check(bytes.clone()).expect("compiled bytes are good");
             (snapshot.subjects().count() > 0, bytes)
         };
         let sidecar = |pod: &NamespacedName| {
-            let (known, bytes) = compile(&cluster, std::slice::from_ref(pod));
+            let (known, bytes) = compile(compile_snapshot, &cluster, std::slice::from_ref(pod));
             known.then(|| (Recipient::Pod(pod.clone()), bytes))
         };
         let mut all: BTreeMap<_, _> = cluster.pods.keys().filter_map(sidecar).collect();
@@ -74,7 +75,7 @@ impl Followed {
                 let local = cluster.pods.values();
                 let local = local.filter(|pod| pod.node.as_ref() == Some(&node));
                 let local: Vec<_> = local.map(|pod| pod.id.clone()).collect();
-                let (has_pods, bytes) = compile(&backends_only, &local);
+                let (has_pods, bytes) = compile(compile_node_snapshot, &backends_only, &local);
                 if has_pods || cluster.nodes.contains_key(&node) {
                     all.insert(Recipient::Node(node), bytes);
                 }

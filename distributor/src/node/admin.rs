@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::agent::Condition;
 use super::bridges::Unseen;
 use super::firewalls::Finding;
+use super::nri::Link;
 use super::ruleset::Tallies;
 use super::{kernel, metrics};
 use crate::metrics::{CONTENT_TYPE, encode};
@@ -26,6 +27,8 @@ pub(super) struct Admin {
     pub(super) condition: watch::Receiver<Condition>,
     pub(super) unseen: watch::Receiver<Option<Unseen>>,
     pub(super) firewalls: watch::Receiver<BTreeSet<Finding>>,
+    /// Whether the container runtime tells of new pods.
+    pub(super) link: watch::Receiver<Link>,
     pub(super) tallies: watch::Receiver<Tallies>,
     pub(super) registry: Arc<Registry>,
 }
@@ -58,7 +61,7 @@ async fn ready(State(admin): State<Admin>) -> impl IntoResponse {
         Condition::Enforcing { .. } => StatusCode::OK,
         Condition::Waiting { .. } | Condition::Failing(_) => StatusCode::SERVICE_UNAVAILABLE,
     };
-    let mut text = format!("{}\n", *condition);
+    let mut text = format!("{}{}\n", *condition, *admin.link.borrow());
     for finding in &*admin.firewalls.borrow() {
         text.push_str(&format!("{finding}\n"));
     }

@@ -93,6 +93,12 @@ pub struct Node {
     #[arg(long, value_name = "FILE")]
     pub boot_table: Option<PathBuf>,
 
+    /// The NRI socket of the container runtime, `/var/run/nri/nri.sock` as a rule: a pod's containers start once the
+    /// table knows the pod's addresses, so that its first connection is not lost. Without it a pod is closed until
+    /// its status has arrived
+    #[arg(long, value_name = "PATH")]
+    pub nri_socket: Option<PathBuf>,
+
     /// Where /healthz, /readyz and /metrics are; port 0 takes a free one
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:18081")]
     pub admin_listen: SocketAddr,

@@ -40,6 +40,7 @@ fn pod(pod: &str, address: Option<&str>) -> Event {
             .map(|ip| ip.parse().expect("an address"))
             .collect(),
         host_network: false,
+        uid: None,
         phase: Phase::Running,
         created: 0,
         tcp_path: None,

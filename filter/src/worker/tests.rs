@@ -84,6 +84,7 @@ fn snapshot(is_open: bool) -> Vec<u8> {
             node: None,
             ips: vec![[10, 0, 0, 1].into()],
             host_network: false,
+            uid: None,
             phase: Phase::Running,
             created: 0,
             tcp_path: None,

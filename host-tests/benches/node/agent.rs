@@ -56,6 +56,7 @@ impl Agent {
             control_planes: Vec::new(),
             proxy_port: None,
             boot_table: None,
+            nri_socket: None,
             denied_tcp: DeniedTcp::Drop,
             nflog_group: NFLOG_GROUP,
             admin_listen: ADMIN.parse()?,

@@ -118,6 +118,7 @@ impl World {
             node: Some(node.into()),
             ips: vec![ip.into()],
             host_network: false,
+            uid: None,
             phase: Phase::Running,
             created: 0,
             tcp_path: None,

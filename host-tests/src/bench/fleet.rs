@@ -60,6 +60,7 @@ impl Fleet {
             node: Some(format!("node-{}", place % self.nodes).into()),
             ips: vec![IpAddr::V4(Ipv4Addr::from(ip))],
             host_network: false,
+            uid: None,
             phase: Phase::Running,
             created: 0,
             ports: vec![PodPort {

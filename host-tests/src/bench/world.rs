@@ -143,6 +143,7 @@ fn add(cluster: &mut Cluster, name: &str, ip: Ipv4Addr, number: u32) {
         node: None,
         ips: vec![ip.into()],
         host_network: false,
+        uid: None,
         phase: Phase::Running,
         created: 0,
         tcp_path: None,

@@ -76,6 +76,7 @@ mod tests {
                 node: (*node).to_owned(),
                 addresses: vec![address.parse().unwrap()],
                 host_network: false,
+                uid: None,
                 sidecar: false,
                 ports: Vec::new(),
             };

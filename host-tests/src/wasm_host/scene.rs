@@ -40,6 +40,7 @@ impl Scene {
             node: Some(node.into()),
             ips: ips(addresses),
             host_network: false,
+            uid: None,
             phase: Phase::Running,
             created: 0,
             tcp_path: None,

@@ -46,6 +46,7 @@ impl<'a> Agent<'a> {
             control_planes: Vec::new(),
             proxy_port: NonZeroU16::new(15_100),
             boot_table,
+            nri_socket: None,
             denied_tcp: node::ruleset::DeniedTcp::Drop,
             nflog_group: 4747,
             admin_listen: ADMIN.parse()?,

@@ -163,6 +163,7 @@ mod tests {
             node: None,
             ips: vec![ip("10.0.0.1")],
             host_network: false,
+            uid: None,
             phase: Phase::Running,
             created: 0,
             ports: Vec::new(),

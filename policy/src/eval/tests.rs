@@ -22,6 +22,7 @@ fn pod(name: &str, address: &str) -> Pod {
         node: None,
         ips: vec![ip(address)],
         host_network: false,
+        uid: None,
         phase: Phase::Running,
         created: 0,
         tcp_path: None,

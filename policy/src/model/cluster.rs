@@ -79,6 +79,8 @@ pub struct Pod {
     pub node: Option<Arc<str>>,
     /// All of `status.podIPs` (`semantics H12`), v4-mapped ones normalised.
     pub ips: Vec<IpAddr>,
+    /// `metadata.uid`, which tells it from an earlier pod of its name; `None` in manifests without one.
+    pub uid: Option<Arc<str>>,
     /// Shares its node's network: ignored by every selector (`semantics G11`, option 2).
     pub host_network: bool,
     /// Its phase.
@@ -107,6 +109,13 @@ impl Pod {
     /// (`semantics G11`) nor terminal (`semantics H6`).
     pub fn is_selectable(&self) -> bool {
         !self.host_network && self.phase != Phase::Terminal
+    }
+
+    /// The UID of a pod that is bound to a node and has no address yet: its node prepares for it
+    /// (`semantics H16`).
+    pub fn pending(&self) -> Option<&Arc<str>> {
+        let is_pending = self.is_selectable() && self.node.is_some() && self.ips.is_empty();
+        self.uid.as_ref().filter(|_| is_pending)
     }
 
     /// The numbers a port name stands for on this pod (`semantics E9`, `E10`, `E15`).

@@ -13,6 +13,7 @@ fn pod(name: &str) -> Pod {
         node: None,
         ips: vec![IpAddr::from([10, 0, 0, 1])],
         host_network: false,
+        uid: None,
         phase: Phase::Running,
         created: 0,
         tcp_path: None,

@@ -87,6 +87,7 @@ fn world() -> Cluster {
             node: Some(node.into()),
             ips: addresses.iter().map(|a| ip(a)).collect(),
             host_network: false,
+            uid: None,
             phase: Phase::Running,
             created: 0,
             tcp_path: None,

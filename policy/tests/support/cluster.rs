@@ -193,6 +193,7 @@ pub fn pod() -> impl Strategy<Value = Pod> {
                 },
                 node: node.map(Arc::from),
                 host_network,
+                uid: None,
                 phase,
                 created,
                 ports,

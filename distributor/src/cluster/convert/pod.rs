@@ -25,6 +25,12 @@ pub(in crate::cluster) fn pod(id: NamespacedName, object: &k8s::Pod, report: &mu
             .filter(|name| !name.is_empty())
             .map(Into::into),
         ips: status.map_or_else(Vec::new, |status| ips(status, report)),
+        uid: object
+            .metadata
+            .uid
+            .as_deref()
+            .filter(|uid| !uid.is_empty())
+            .map(Into::into),
         host_network: spec.is_some_and(|spec| spec.host_network == Some(true)),
         phase,
         created,

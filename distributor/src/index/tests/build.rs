@@ -31,6 +31,7 @@ pub(crate) fn pod(namespace: &str, pod: &str, app: &str, address: &str) -> Pod {
         node: Some("n1".into()),
         ips: vec![ip(address)],
         host_network: false,
+        uid: None,
         phase: Phase::Running,
         created: 0,
         tcp_path: None,

@@ -52,6 +52,7 @@ fn a_pod() -> impl Strategy<Value = Object> {
                     _ => Phase::Running,
                 };
                 pod.host_network = special && phase == 2;
+                pod.uid = (!special).then(|| format!("{}-{created}", pod.id).into());
                 Object::Pod(pod)
             },
         )

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use sidewall_policy::compile::Options;
 use sidewall_policy::eval::{Flow, Verdict};
 use sidewall_policy::model::{Mode, Namespace, Phase, Pod, TcpPath};
-use sidewall_policy::snapshot::Snapshot;
+use sidewall_policy::snapshot::{Snapshot, pending_address};
 
 use super::build::*;
 use super::{Followed, delete, delete_ref};
@@ -363,4 +363,45 @@ fn a_node_has_its_pods_together_and_follows_only_them() {
     let moved = on(web(), "n3");
     assert_eq!(followed.apply([moved]), ["x/web", "node n1", "node n3"]);
     assert_eq!(followed.snapshots, followed.compiled_from_scratch());
+}
+
+#[test]
+fn a_pod_without_an_address_waits_in_the_bundle_of_its_node_alone() {
+    let options = Options {
+        node_plane: true,
+        ..Options::default()
+    };
+    let mut followed = Followed::new(options);
+    followed.apply([apply(node("n1", &["192.168.0.1"]))]);
+    let waiting = |uid: &str| {
+        let mut pod = pod("x", "web", "web", "10.0.0.1");
+        pod.ips.clear();
+        pod.uid = Some(uid.into());
+        pod
+    };
+    let owner = |followed: &Followed, uid: &str| {
+        let bytes = &followed.snapshots[&Recipient::Node("n1".into())];
+        let snapshot = Snapshot::check(bytes.clone()).unwrap();
+        let owner = snapshot.owner(pending_address(uid).into());
+        owner.map(|pod| pod.name.to_owned())
+    };
+    let added = apply(Object::Pod(waiting("u1")));
+    assert_eq!(followed.apply([added]), ["node n1"]);
+    assert_eq!(owner(&followed, "u1").as_deref(), Some("web"));
+    // Another pod of the same name.
+    let replaced = apply(Object::Pod(waiting("u2")));
+    assert_eq!(followed.apply([replaced]), ["node n1"]);
+    assert_eq!(owner(&followed, "u1"), None);
+    assert_eq!(owner(&followed, "u2").as_deref(), Some("web"));
+    let mut started = waiting("u2");
+    started.ips = vec![ip("10.0.0.1")];
+    assert_eq!(
+        followed.apply([apply(Object::Pod(started))]),
+        ["x/web", "node n1"]
+    );
+    assert_eq!(owner(&followed, "u2"), None);
+    followed.apply([apply(Object::Pod(waiting("u3")))]);
+    let gone = Object::Pod(waiting("u3"));
+    assert_eq!(followed.apply([delete(&gone)]), ["node n1"]);
+    assert_eq!(owner(&followed, "u3"), None);
 }

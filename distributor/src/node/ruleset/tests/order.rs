@@ -34,6 +34,7 @@ fn plan() -> Plan {
             node: Some("n1".into()),
             ips: vec![ip(address)],
             host_network: false,
+            uid: None,
             phase: Phase::Running,
             created: 0,
             ports: Vec::new(),

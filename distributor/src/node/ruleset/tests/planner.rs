@@ -66,6 +66,7 @@ fn add(cluster: &mut Cluster, name: &str, node: &str, address: &str, of: &str) {
         node: Some(node.into()),
         ips: vec![address.parse().unwrap()],
         host_network: false,
+        uid: None,
         phase: Phase::Running,
         created: 0,
         ports: Vec::new(),
