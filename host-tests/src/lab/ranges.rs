@@ -76,7 +76,6 @@ mod tests {
                 node: (*node).to_owned(),
                 addresses: vec![address.parse().unwrap()],
                 host_network: false,
-                uid: None,
                 sidecar: false,
                 ports: Vec::new(),
             };
