@@ -152,7 +152,8 @@ records! {
         ranges_v6: Span,
         /// First of `range_classes`: classes of the IPv4 ranges, then of the IPv6 ones.
         range_classes: U32,
-        /// A span of `service_verdicts`: none, or one for each of `service_ports`.
+        /// A span of `service_verdicts`: none, or one for each of `service_ports`. Where no table has any, the
+        /// snapshot only names services' addresses.
         services: Span,
     }
     /// A policy's name.
