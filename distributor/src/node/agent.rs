@@ -29,15 +29,15 @@ use tracing::{debug, error, info, warn};
 
 use super::kernel::{Kernel, KernelError};
 use super::metrics::Metrics;
-use super::ruleset::{Existing, Plan, Planner, Settings, Tallies, replace, transition};
+use super::ruleset::{Existing, Plan, Planner, Settings, Tallies, only_adds, replace, transition};
 
 /// The pause after a failure, doubled with each one that follows.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// Changes of peers alone are gathered for so long after a change of the table: pods that are replaced come in
-/// numbers, and each change of a table costs one transaction and one reading of connections. One that comes alone
-/// goes at once.
+/// The agent gathers new peers for so long after a change of the table: pods that are replaced come in numbers, and
+/// each change of a table costs one transaction and one reading of connections. A peer that comes alone is added at
+/// once, and every change that removes a peer goes at once: it may be a policy that denies.
 const GATHER: Duration = Duration::from_millis(50);
 
 /// How often is looked whether somebody has changed the kernel's rules.
@@ -180,19 +180,24 @@ impl<K: Kernel> Agent<K> {
         }
     }
 
-    /// Lets a change of peers alone wait for others, if the table was changed a moment ago.
+    /// Lets a change that only adds peers wait for others, if the table was changed a moment ago.
     async fn gather(&mut self, memory: &mut Memory) {
-        let structure = self
-            .snapshots
-            .borrow_and_update()
-            .as_deref()
-            .map(Snapshot::structure);
-        let is_same = structure.is_some() && structure == memory.structure;
         let next = memory.changed.map(|changed| changed + GATHER);
-        match next.filter(|next| is_same && *next > Instant::now()) {
-            Some(next) => memory.gathered = Some(next),
-            None => self.update(memory).await,
+        match next.filter(|next| *next > Instant::now()) {
+            Some(next) if self.only_adds_peers(memory) => memory.gathered = Some(next),
+            _ => self.update(memory).await,
         }
+    }
+
+    fn only_adds_peers(&mut self, memory: &mut Memory) -> bool {
+        let snapshot = self.snapshots.borrow_and_update().clone();
+        let structure = snapshot.as_deref().map(Snapshot::structure);
+        if structure.is_none() || structure != memory.structure {
+            return false;
+        }
+        let plan = memory.planner.plan(&self.settings, snapshot.as_ref());
+        let known = memory.plan.as_ref();
+        known.is_some_and(|known| only_adds(known, &plan))
     }
 
     /// Brings the table up to date with the newest snapshot.

@@ -37,7 +37,7 @@ pub(super) use object::{Element, Key};
 pub(super) use plan::Tallies;
 pub use plan::{DeniedTcp, Plan, Planner, Settings};
 pub(super) use steps::Edit;
-pub use steps::{Step, cleanup, install, transition};
+pub use steps::{Step, cleanup, install, only_adds, transition};
 
 /// The table's name, of family `inet`.
 pub const TABLE: &str = "sidewall";

@@ -80,6 +80,21 @@ pub fn transition(old: &Plan, new: &Plan) -> Vec<Step> {
     steps
 }
 
+impl Step {
+    /// Whether the step does nothing but add elements to hash sets.
+    fn only_adds(&self) -> bool {
+        let edits = self.edits.as_deref();
+        edits.is_some_and(|edits| edits.iter().all(|edit| edit.gone.is_empty()))
+    }
+}
+
+/// Whether the way from one plan to another deletes and replaces nothing. Between snapshots of one structure such a
+/// change only adds peers. A change that removes a peer may be the edit of a policy's selector, which the plans
+/// cannot tell from the end of a pod.
+pub fn only_adds(old: &Plan, new: &Plan) -> bool {
+    transition(old, new).iter().all(Step::only_adds)
+}
+
 /// Removes the table and everything in it; succeeds without one, too.
 pub fn cleanup() -> Step {
     Step {

@@ -11,7 +11,7 @@ use sidewall_policy::snapshot::Snapshot;
 
 use super::{settings, snapshot};
 use crate::node::ruleset::object::Name;
-use crate::node::ruleset::{Plan, Planner, transition};
+use crate::node::ruleset::{Plan, Planner, only_adds, transition};
 
 /// Pods `a` and `b` of the node each admit the pods elsewhere that carry their name.
 fn cluster(friends: &[(&str, &str)]) -> Cluster {
@@ -122,7 +122,7 @@ fn nothing_is_remembered_of_a_node_without_a_snapshot() {
     assert_eq!(first, again);
 }
 
-/// What waits for others, and goes to the kernel without a process, is that somebody is a peer now or is none.
+/// What goes to the kernel without a process is that an address is a peer now or is none.
 #[test]
 fn a_change_of_peers_alone_is_told_from_every_other() {
     let settings = settings();
@@ -166,4 +166,41 @@ fn a_change_of_peers_alone_is_told_from_every_other() {
         let (is_same, steps) = steps_to(&cluster);
         assert!(!is_same && !steps.is_empty(), "{cluster:?}");
     }
+}
+
+/// The edit of a selector changes nothing but who is a peer, and is a change of a policy nevertheless: it denies
+/// `friend-10.244.2.1` and must not wait for others.
+#[test]
+fn a_peer_that_a_policy_no_longer_selects_waits_for_nothing() {
+    let before = cluster(&[("a", "10.244.2.1"), ("b", "10.244.2.2")]);
+    let mut edited = before.clone();
+    let policy = edited
+        .policies
+        .get_mut(&NamespacedName::new("shop", "a"))
+        .unwrap();
+    for rule in policy.ingress.iter_mut().flatten() {
+        rule.peers = Peers::Of(vec![Peer::Pods(PodPeer {
+            namespaces: NamespaceScope::Own,
+            pods: Selector::new(vec![Requirement {
+                key: "friend".into(),
+                test: Test::In(vec!["b".into()]),
+            }]),
+        })]);
+    }
+    let grown = cluster(&[
+        ("a", "10.244.2.1"),
+        ("a", "10.244.2.3"),
+        ("b", "10.244.2.2"),
+    ]);
+    let settings = settings();
+    let [before, edited, grown] = [before, edited, grown].map(|cluster| {
+        let snapshot = snapshot(&cluster, &Options::default());
+        let plan = Plan::new(&settings, Some(&snapshot));
+        (snapshot.structure(), plan)
+    });
+    assert_eq!(before.0, edited.0, "the structure does not show the edit");
+    assert!(!only_adds(&before.1, &edited.1));
+    assert_eq!(before.0, grown.0);
+    assert!(only_adds(&before.1, &grown.1));
+    assert!(!only_adds(&grown.1, &before.1));
 }
