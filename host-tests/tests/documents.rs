@@ -94,7 +94,7 @@ fn tests() -> BTreeSet<String> {
         }
         if path.starts_with("host-tests/tests") {
             let lists = text.split("harness::main").skip(1);
-            let lists = lists.filter_map(|rest| rest.split_once("])"));
+            let lists = lists.filter_map(|rest| rest.split_once("\n}"));
             for (list, _) in lists {
                 found.extend(list.split('"').skip(1).step_by(2).map(str::to_owned));
             }
@@ -159,7 +159,7 @@ fn every_row_of_the_rules_is_there() {
         ('E', 19),
         ('F', 9),
         ('G', 16),
-        ('H', 15),
+        ('H', 16),
         ('I', 14),
         ('J', 6),
     ];
