@@ -66,8 +66,9 @@ test-apiserver: setup filter build ## The tests of --kube, with the real API ser
 CLUSTER_TESTS := cluster_kube_proxy cluster_nri
 
 test-cluster: export KUBEBUILDER_ASSETS ?= $(TOOLS)/programs
-test-cluster: setup filter build ## The node plane with Kubernetes' own API server and kube-proxy, which Go builds
+test-cluster: setup filter build ## The node plane with Kubernetes' own API server, kube-proxy and containerd, which Go builds
 	@scripts/apiserver-assets.sh
+	@scripts/system-packages.sh runc
 	@scripts/cluster-programs.sh kube-proxy containerd containerd-shim-runc-v2 ctr ptp host-local loopback
 	SIDEWALL_REQUIRE_NETNS=1 SIDEWALL_REQUIRE_PROGRAMS=1 $(CARGO) test --workspace \
 	  $(addprefix --test ,$(CLUSTER_TESTS)) -- --test-threads=1

@@ -53,7 +53,6 @@ use tracing::{error, info, warn};
 use admin::Admin;
 use agent::{Agent, Condition};
 pub use args::{Args, Node};
-pub use boot::BootTableError;
 use bridges::{Bridges, Unseen};
 use firewalls::Firewalls;
 use kernel::{Kernel as _, Nft};
@@ -77,9 +76,6 @@ pub enum Error {
     /// The admin server failed.
     #[error("the admin server failed: {0}")]
     Admin(#[source] io::Error),
-    /// The boot table cannot be written.
-    #[error(transparent)]
-    BootTable(#[from] BootTableError),
     /// Routes for redirected connections cannot be set up.
     #[error(transparent)]
     Routes(#[from] ProgramError),
@@ -105,8 +101,10 @@ impl Node {
         let bound = listener.local_addr().map_err(refused)?;
         info!(flag = "--admin-listen", address = %bound, "listening");
         let settings = self.settings();
-        if let Some(file) = &self.boot_table {
-            boot::write(file, &settings)?;
+        let boot_table = self.boot_table.as_deref();
+        let boot_fault = boot_table.and_then(|file| boot::write(file, &settings).err());
+        if let Some(error) = &boot_fault {
+            error!("the node is open between its next boot and the start of its agent: {error}");
         }
         if settings.proxy_port.is_some() {
             routing::set_up(&settings.pod_cidrs).await?;
@@ -134,6 +132,7 @@ impl Node {
         let (unseen, bridges) = channel::channel(Some(Unseen::not_yet()));
         let (findings, firewalls) = channel::channel(BTreeSet::new());
         let pages = Admin {
+            boot_fault: boot_fault.map(|error| error.to_string().into()),
             condition: conditions.clone(),
             unseen: bridges,
             firewalls,

@@ -71,7 +71,10 @@ fn every_template_gives_something() -> Result<()> {
         notes.contains(r#"{"runAsUser": 0, "privileged": true}"#),
         "{notes}"
     );
-    ensure!(notes.contains("-- sidewall node --cleanup"), "{notes}");
+    ensure!(
+        notes.contains("-- sidewall node --cleanup --boot-table /host/var/lib/sidewall/boot.nft"),
+        "{notes}"
+    );
     Ok(())
 }
 

@@ -9,18 +9,19 @@ mod kernel;
 mod talk;
 
 use std::fs;
-use std::path::Path;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use kernel::{A, B, C, NODE, NODE_ADDRESSES, at, checked, ping, scene, topology};
+use kernel::{A, B, C, NODE, NODE_ADDRESSES, at, checked, scene, topology};
 use sidewall_host_tests::envoy::artifact;
 use sidewall_host_tests::harness::{self, NotApplicable};
 use sidewall_host_tests::net::{Netns, Topology};
-use sidewall_host_tests::probe::parallel;
+use sidewall_host_tests::probe::{Protocol, attempt, parallel};
 use talk::{ask_tcp, ask_udp, serve};
 
 const PORT: u16 = 8080;
@@ -29,12 +30,16 @@ const FILE: &str = "/var/lib/sidewall/boot.nft";
 fn main() -> ExitCode {
     harness::main(&[
         ("a_node_is_closed_from_its_boot_to_its_agent", closed),
+        (
+            "an_agent_without_a_boot_table_enforces_and_says_so",
+            unwritable,
+        ),
         ("the_unit_is_one_that_systemd_takes", unit),
     ])
 }
 
 /// The unit that the chart installs.
-fn unit_file() -> std::path::PathBuf {
+fn unit_file() -> PathBuf {
     artifact::repository().join("envoy/chart/files/sidewall-boot.service")
 }
 
@@ -78,22 +83,28 @@ fn answered(lab: &Topology) -> Result<Vec<String>> {
             ("c to a", c, A[family]),
             ("a to its node", a, NODE_ADDRESSES[family]),
         ] {
-            for is_tcp in [true, false] {
-                ways.push((way, from, at(to, PORT), is_tcp));
+            for protocol in [Protocol::Tcp, Protocol::Udp, Protocol::Icmp] {
+                ways.push((way, from, at(to, PORT), protocol));
             }
         }
     }
-    let answered = parallel(&ways, ways.len(), |(way, from, to, is_tcp)| {
-        let (answer, protocol) = if *is_tcp {
-            (ask_tcp(from, *to), "TCP")
-        } else {
-            (ask_udp(from, *to), "UDP")
+    let answered = parallel(&ways, ways.len(), |(way, from, to, protocol)| {
+        let is_answered = match protocol {
+            Protocol::Tcp => ask_tcp(from, *to).is_ok(),
+            Protocol::Udp => ask_udp(from, *to).is_ok(),
+            _ => echo(from, *to)?,
         };
-        answer
-            .is_ok()
-            .then(|| format!("{way} over {protocol} to {to}"))
+        Ok::<_, anyhow::Error>(is_answered.then(|| format!("{way} over {protocol} to {to}")))
     });
+    let answered: Result<Vec<_>> = answered.into_iter().collect();
+    let answered = answered?;
     Ok(answered.into_iter().flatten().collect())
+}
+
+/// Whether an echo request is answered.
+fn echo(from: &Netns, to: SocketAddr) -> Result<bool> {
+    let report = from.run(|| attempt(to, Protocol::Icmp, Duration::from_secs(1)))?;
+    Ok(report.answered_by.is_some())
 }
 
 /// The node's own processes, the kubelet and pods of its network among them.
@@ -122,12 +133,10 @@ fn closed() -> Result<()> {
 
     let lab = booted()?;
     let open = answered(&lab)?;
-    ensure!(open.len() == 16, "without any table: {open:?}");
+    ensure!(open.len() == 24, "without any table: {open:?}");
     ensure!(load(&node(&lab)?, &file)?, "the file is refused");
     let open = answered(&lab)?;
     ensure!(open.is_empty(), "with the boot table: {open:?}");
-    // Echo: nothing arrives, so nothing is tracked beyond this node's prerouting.
-    ping(lab.pod("default/a")?, C[0])?;
     node_works(&lab)?;
 
     // A table in force is left alone.
@@ -188,6 +197,19 @@ fn ruleset(lab: &Topology) -> Result<String> {
         .output()?;
     ensure!(output.status.success(), "{output:?}");
     Ok(String::from_utf8(output.stdout)?)
+}
+
+/// A file system that is full or read-only is no reason to leave a node open.
+fn unwritable() -> Result<()> {
+    let lab = topology()?;
+    let file = PathBuf::from("/nowhere/boot.nft");
+    let agent = agent::Agent::start_with(lab.node(NODE)?, Some(file))?;
+    let snapshot = scene().policy("default/a", "a", Some(Vec::new()), None);
+    agent.enforce(&checked(&snapshot.snapshot(&["default/a", "default/b"]))?)?;
+    let page = agent.get("/readyz")?;
+    let told = "no boot table: --boot-table /nowhere/boot.nft: cannot write it: ";
+    ensure!(page.contains(told), "{page}");
+    agent.stop()
 }
 
 /// As systemd reads it.

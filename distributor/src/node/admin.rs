@@ -24,6 +24,8 @@ use crate::metrics::{CONTENT_TYPE, encode};
 /// What the pages are made from.
 #[derive(Clone)]
 pub(super) struct Admin {
+    /// Why there is no boot table, where there should be one.
+    pub(super) boot_fault: Option<Arc<str>>,
     pub(super) condition: watch::Receiver<Condition>,
     pub(super) unseen: watch::Receiver<Option<Unseen>>,
     pub(super) firewalls: watch::Receiver<BTreeSet<Finding>>,
@@ -62,6 +64,9 @@ async fn ready(State(admin): State<Admin>) -> impl IntoResponse {
         Condition::Waiting { .. } | Condition::Failing(_) => StatusCode::SERVICE_UNAVAILABLE,
     };
     let mut text = format!("{}{}\n", *condition, *admin.link.borrow());
+    if let Some(fault) = &admin.boot_fault {
+        text.push_str(&format!("no boot table: {fault}\n"));
+    }
     for finding in &*admin.firewalls.borrow() {
         text.push_str(&format!("{finding}\n"));
     }

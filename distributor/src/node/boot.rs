@@ -18,7 +18,7 @@ use super::ruleset::{Plan, Settings, TABLE, install};
 /// Why the file of the boot table could not be written or removed.
 #[derive(Debug, thiserror::Error)]
 #[error("--boot-table {file}: cannot {step} it: {source}", file = file.display())]
-pub struct BootTableError {
+pub(super) struct BootTableError {
     /// The file.
     file: PathBuf,
     /// What was attempted.

@@ -94,7 +94,7 @@ impl<'a> Agent<'a> {
             .parse()?)
     }
 
-    fn get(&self, path: &str) -> Result<String> {
+    pub fn get(&self, path: &str) -> Result<String> {
         let address = ADMIN.parse()?;
         Ok(self.netns.run(|| http::get(address, path, PATIENCE))??)
     }
