@@ -200,15 +200,14 @@ impl Index {
         }
         let differs = |part: fn(&Pod) -> Part<'_>| old.map(part) != new.map(part);
 
-        if differs(|pod| Part::Node(pod.node.as_deref())) {
+        let rescheduled = differs(|pod| Part::Node(pod.node.as_deref()));
+        if rescheduled {
             self.nodes.move_pod(id, old, new);
-            self.dirty.subjects.insert(id.clone());
         }
         if differs(|pod| Part::TcpPath(pod.tcp_path)) {
             self.dirty.subjects.insert(id.clone());
         }
-        let replaced_pending = differs(|pod| Part::Pending(pod.pending()));
-        if replaced_pending {
+        if rescheduled || differs(|pod| Part::Pending(pod.pending())) {
             self.dirty.subjects.insert(id.clone());
             let old = old.filter(|pod| pod.pending().is_some());
             self.dirty

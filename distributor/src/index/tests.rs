@@ -1,6 +1,7 @@
 //! The index against a compilation from scratch, and what each kind of event touches.
 
 mod build;
+mod nodes;
 mod random;
 mod services;
 mod touches;

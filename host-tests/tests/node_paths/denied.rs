@@ -94,18 +94,7 @@ fn reset_in(config: LabConfig) -> Result<()> {
         let established = connections(&lab)?;
         ensure!(established >= held.len(), "the server has {established}");
         lab.apply(FILE, &closed())?;
-        for (way, held) in &mut held {
-            ensure!(
-                held.wait_cut(SOON).is_some(),
-                "{way}: the client still waits"
-            );
-        }
-        let started = Instant::now();
-        while connections(&lab)? > 0 {
-            let text = sockets(&lab)?;
-            ensure!(started.elapsed() < SOON, "the server still has:\n{text}");
-            thread::sleep(Duration::from_millis(10));
-        }
+        ends_are_reset(&lab, &mut held)?;
         lab.unapply(FILE)?;
         lab.write_manifest(FILE, "# none\n")?;
         lab.wait_applied()?;
@@ -133,18 +122,24 @@ pub fn a_client_that_is_closed_is_reset() -> Result<()> {
             }
         }
         lab.apply(FILE, &closed)?;
-        for (way, held) in &mut held {
-            ensure!(
-                held.wait_cut(SOON).is_some(),
-                "{way}: the client still waits"
-            );
-        }
-        let started = Instant::now();
-        while connections(&lab)? > 0 {
-            let text = sockets(&lab)?;
-            ensure!(started.elapsed() < SOON, "the server still has:\n{text}");
-            thread::sleep(Duration::from_millis(10));
-        }
+        ends_are_reset(&lab, &mut held)?;
+    }
+    Ok(())
+}
+
+/// No end of these connections waits any longer.
+fn ends_are_reset(lab: &Lab, held: &mut [(String, Held)]) -> Result<()> {
+    for (way, held) in held {
+        ensure!(
+            held.wait_cut(SOON).is_some(),
+            "{way}: the client still waits"
+        );
+    }
+    let started = Instant::now();
+    while connections(lab)? > 0 {
+        let text = sockets(lab)?;
+        ensure!(started.elapsed() < SOON, "the server still has:\n{text}");
+        thread::sleep(Duration::from_millis(10));
     }
     Ok(())
 }

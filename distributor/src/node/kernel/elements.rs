@@ -6,6 +6,9 @@
 
 use std::io;
 use std::net::IpAddr;
+use std::time::Duration;
+
+use tokio::time::timeout;
 
 use crate::node::netlink::{
     CONTROL, NFTABLES, NLM_F_ACK, NLM_F_CREATE, Reply, Request, Socket, Subject, encoded,
@@ -52,6 +55,9 @@ const CHUNK: usize = 200;
 /// More elements than that are for `nft`: a batch must fit into what a socket may send at once.
 const FEW: usize = 400;
 
+/// The kernel answers while the batch is sent; without an answer the table is read again.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// The answers to a batch, one a message.
 const QUEUE: usize = 1 << 18;
 
@@ -63,6 +69,14 @@ pub(super) fn are_few(edits: &[Edit]) -> bool {
 
 /// Makes all of these changes, or none.
 pub(super) async fn change(edits: &[Edit]) -> io::Result<()> {
+    let transaction = timeout(PATIENCE, send(edits));
+    transaction.await.unwrap_or_else(|_| {
+        let silence = format!("the kernel has not answered within {PATIENCE:?}");
+        Err(io::Error::new(io::ErrorKind::TimedOut, silence))
+    })
+}
+
+async fn send(edits: &[Edit]) -> io::Result<()> {
     let (bytes, answers) = batch(edits);
     let mut socket = Socket::open(QUEUE)?;
     socket.send(&bytes).await?;
