@@ -4,7 +4,7 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use sidewall_policy::compile::Options;
-use sidewall_policy::model::{Mode, Phase};
+use sidewall_policy::model::{Mode, Phase, TcpPath};
 use sidewall_policy::spec;
 
 use super::build::*;
@@ -189,6 +189,20 @@ fn an_event() -> impl Strategy<Value = Event> {
     })
 }
 
+fn one_path() -> impl Strategy<Value = TcpPath> {
+    proptest::sample::select(&[TcpPath::Kernel, TcpPath::NodeProxy][..])
+}
+
+/// Nodes with redirected pods name the addresses of Services.
+fn an_event_of_redirected_pods() -> impl Strategy<Value = Event> {
+    (an_event(), option::of(one_path())).prop_map(|(mut event, tcp_path)| {
+        if let Event::Apply(Object::Pod(pod)) = &mut event {
+            pod.tcp_path = tcp_path;
+        }
+        event
+    })
+}
+
 proptest! {
     #![proptest_config(tried(400))]
 
@@ -231,5 +245,28 @@ proptest! {
             other.apply([apply(object.clone()), apply(object)]);
         }
         prop_assert_eq!(sorted.snapshots, other.snapshots);
+    }
+
+    #[test]
+    fn the_past_leaves_nothing_behind(
+        batches in vec(vec(an_event_of_redirected_pods(), 1..6), 1..14),
+        tcp_path in one_path(),
+    ) {
+        let options = Options { node_plane: true, tcp_path, ..Options::default() };
+        let mut followed = Followed::new(options);
+        let mut objects = std::collections::BTreeMap::new();
+        for batch in batches {
+            for event in &batch {
+                match event {
+                    Event::Apply(object) => objects.insert(object.reference(), object.clone()),
+                    Event::Delete(reference) => objects.remove(reference),
+                    Event::Synced(_) | Event::Report(..) => None,
+                };
+            }
+            followed.apply(batch);
+        }
+        let mut fresh = Followed::new(options);
+        fresh.apply(objects.into_values().map(apply));
+        prop_assert_eq!(followed.snapshots, fresh.snapshots);
     }
 }
