@@ -137,9 +137,9 @@ impl Index {
         }
     }
 
-    /// The bundle of a node: all its pods, and no verdicts on Services, for what a node judges has been
-    /// sent on to a backend already. What still goes to a Service has none, and must not be redirected: only for that
-    /// a node with a redirected pod gets the addresses of Services.
+    /// The bundle of a node: all its pods and no verdicts on Services, because kube-proxy has replaced the Service's
+    /// address before the node judges a packet. A packet that still has a Service's address reaches no backend, and
+    /// the node must not redirect it. A node with a redirected pod gets the addresses of Services for this alone.
     fn bundle(&mut self, node: Arc<str>) -> Option<(Recipient, Change)> {
         let subjects: Vec<SubjectEntry> = self
             .nodes

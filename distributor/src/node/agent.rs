@@ -103,7 +103,7 @@ pub(super) struct Agent<K> {
     pub(super) node: String,
     pub(super) snapshots: watch::Receiver<Option<Arc<Snapshot>>>,
     pub(super) condition: watch::Sender<Condition>,
-    /// Is told when the table was changed last.
+    /// When the agent changed the table last.
     pub(super) changes: watch::Sender<Option<Instant>>,
     /// The counters of single policies in the table.
     pub(super) tallies: watch::Sender<Tallies>,

@@ -40,13 +40,13 @@ pub(super) fn write(file: &Path, settings: &Settings) -> Result<(), BootTableErr
     if fs::read_to_string(file).is_ok_and(|found| found == script) {
         return Ok(());
     }
-    let beside = file.with_extension("new");
+    let staged = file.with_extension("new");
     let save = || {
-        let mut new = File::create(&beside)?;
+        let mut new = File::create(&staged)?;
         new.write_all(script.as_bytes())?;
         // A node may lose its power right after this.
         new.sync_all()?;
-        fs::rename(&beside, file)
+        fs::rename(&staged, file)
     };
     save().map_err(failed("write"))?;
     info!(file = %file.display(), "wrote the boot table");

@@ -1,4 +1,4 @@
-//! The seam to the kernel's rules: what runs a step and tells what is there.
+//! Runs the steps of a change in the kernel and reads its rules.
 //!
 //! `nft` runs scripts. Changes of elements alone, which are most of them, go to the kernel by netlink: no process
 //! is started and no text parsed.

@@ -79,7 +79,7 @@ pub struct Resets {
 #[derive(Debug)]
 struct Shared {
     sockets: Option<RawSockets>,
-    /// Packets that tell what both ends expect, and how these are to be addressed.
+    /// The packets that carry the sequence numbers of both ends, and the addresses of the resets that follow.
     awaited: HashMap<Way, Awaited>,
 }
 

@@ -126,7 +126,7 @@ impl LabConfig {
         self
     }
 
-    /// Whose TCP nodes hand to an Envoy; nobody's by default.
+    /// The pods whose TCP connections a node redirects to its Envoy; none by default.
     #[must_use]
     pub fn redirect(mut self, redirect: Redirect) -> Self {
         self.redirect = redirect;

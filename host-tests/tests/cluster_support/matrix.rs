@@ -25,7 +25,7 @@ const PATIENCE: Duration = Duration::from_millis(2200);
 /// How many ways are tried at the same time.
 const WIDTH: usize = 48;
 
-/// How often a way is tried again that nobody answered: a lost packet is no difference.
+/// How often the matrix repeats a probe that had no answer: a lost packet is no difference.
 const TRIES: usize = 2;
 
 struct Way {

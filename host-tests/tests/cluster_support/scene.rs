@@ -9,7 +9,7 @@ use sidewall_host_tests::lab::{Lab, LabConfig};
 
 use super::talk::serve;
 
-/// Where every server listens; nobody does on [`CLOSED`].
+/// The port on which every server listens. No server listens on [`CLOSED`].
 pub const OPEN: u16 = 8080;
 pub const CLOSED: u16 = 8081;
 

@@ -86,7 +86,7 @@ fn stops(base: &Base, chains: &Chains) -> bool {
 /// The kernel allows 16 nested chains.
 const MAX_DEPTH: usize = 16;
 
-/// Whether this chain drops the packet; `None` where it leaves that to whoever called the chain.
+/// Whether this chain drops the packet; `None` if the packet returns to the calling chain.
 fn walk(name: &str, chains: &Chains, depth: usize) -> Option<bool> {
     let depth = depth.checked_sub(1)?;
     for rule in chains.get(name).into_iter().flatten() {
@@ -115,7 +115,7 @@ fn is_met(statement: &Value) -> bool {
     if let Some(condition) = statement.get("match") {
         return meets(condition).unwrap_or(false);
     }
-    // `nft` does not tell what iptables' own matches ask for; a comment asks for nothing.
+    // `nft` does not print the conditions of iptables matches. A comment has no condition.
     match (statement.get("xt"), statement.get("vmap")) {
         (Some(xt), _) => {
             xt.get("type").and_then(Value::as_str) == Some("target")

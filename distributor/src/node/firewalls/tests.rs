@@ -70,6 +70,20 @@ fn all(statements: &[&str]) -> String {
     statements.join(",")
 }
 
+fn assert_found(hook: &str, cases: &[Case]) {
+    for (policy, rules, expected) in cases {
+        let rules: Vec<(&str, &str)> = rules
+            .iter()
+            .map(|(chain, it)| (*chain, it.as_str()))
+            .collect();
+        assert_eq!(
+            of_rules(hook, policy, &rules),
+            *expected,
+            "{policy} {rules:?}"
+        );
+    }
+}
+
 #[test]
 fn forward_chains_that_drop_new_tcp_are_bypassed() {
     const FOUND: &[&str] = &["bypassed inet fw base"];
@@ -126,17 +140,7 @@ fn forward_chains_that_drop_new_tcp_are_bypassed() {
         // The elements are not listed.
         ("accept", vec![("base", vmap(r#""@verdicts""#))], FOUND),
     ];
-    for (policy, rules, expected) in &cases {
-        let rules: Vec<(&str, &str)> = rules
-            .iter()
-            .map(|(chain, it)| (*chain, it.as_str()))
-            .collect();
-        assert_eq!(
-            of_rules("forward", policy, &rules),
-            *expected,
-            "{policy} {rules:?}"
-        );
-    }
+    assert_found("forward", &cases);
 }
 
 #[test]
@@ -206,17 +210,7 @@ fn input_chains_that_drop_marked_packets_stop_redirection() {
         ("accept", vec![("base", all(&[XT_MATCH, DROP]))], &[]),
         ("accept", vec![("base", all(&[XT_COMMENT, DROP]))], FOUND),
     ];
-    for (policy, rules, expected) in &cases {
-        let rules: Vec<(&str, &str)> = rules
-            .iter()
-            .map(|(chain, it)| (*chain, it.as_str()))
-            .collect();
-        assert_eq!(
-            of_rules("input", policy, &rules),
-            *expected,
-            "{policy} {rules:?}"
-        );
-    }
+    assert_found("input", &cases);
 }
 
 #[test]

@@ -73,7 +73,7 @@ impl View {
         holds.then_some(bound)
     }
 
-    /// A panic while the claims were locked has left them whole: they change by one call.
+    /// A panic under the lock leaves complete claims: one call changes them.
     fn claims(&self) -> MutexGuard<'_, Claims> {
         self.claims.lock().unwrap_or_else(PoisonError::into_inner)
     }
